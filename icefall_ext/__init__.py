@@ -1,0 +1,1 @@
+"""Speech recognition for low-resource tonal languages: the behaviour behind the recipes in egs/."""
