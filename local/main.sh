@@ -1,0 +1,59 @@
+# What run.sh and prepare.sh have in common: options, the environment, and the stages in order.
+
+CALLED_AS="$(basename "$0")"
+export CALLED_AS
+cd "$(dirname "$0")"
+. local/parse_options.sh
+. local/stages.sh
+
+common_options() {
+  section "What to run"
+  option stage 0 int "first stage"
+  option stop_stage "$1" int "last stage"
+  option recipe clift "$(cd egs && echo * | tr ' ' '|')" "which of egs/"
+  option force "" text "stages to run again although up to date: 4, \"2 4\" or all"
+  option verbose false bool "print every command"
+  option lane default "default|k2" "the environment: requirements.txt or requirements-k2.txt"
+  option python "" path "a Python 3.10 or newer to use or to build the environment from"
+  section "Where"
+  option data_dir "" path "manifests, text, cuts; by default data/<corpus>"
+  option exp_dir "" path "models and results; by default exp/<recipe>-<corpus>"
+  option nj 2 "int>=1" "processes for data preparation"
+}
+
+# main LAST_STAGE ARGS...
+main() {
+  local last="$1" chosen
+  shift
+  common_options "$last"
+  data_options
+  chosen=$(peek recipe clift "$@")
+  [ -f "egs/$chosen/stages.sh" ] || fail "--recipe $chosen: no egs/$chosen/stages.sh; there is: $(cd egs && echo *)"
+  . "egs/$chosen/stages.sh"
+  recipe_options
+  list_stages=false
+  parse_options "$@"
+  [ "$stage" -le "$stop_stage" ] || fail "--stage $stage: is after --stop-stage $stop_stage"
+  [ "$stop_stage" -le "$last" ] || fail "--stop-stage $stop_stage: the last stage here is $last"
+  data_paths
+  [ -n "$exp_dir" ] || exp_dir="exp/$recipe-$corpus"
+  if [ "$list_stages" = false ]; then
+    data_check
+    env_options=(--lane "$lane")
+    [ -z "$python" ] || env_options+=(--python "$python")
+    . local/env.sh
+    env_main "${env_options[@]}"
+    stages_dir="$data_dir/stages"
+    mkdir -p "$stages_dir" "$exp_dir"
+    take_lock "$data_dir"
+    trap 'stage_failed; release_lock' EXIT
+  fi
+  data_stages
+  if [ "$last" -gt 4 ]; then
+    stages_dir="$exp_dir/stages"
+    recipe_stages
+  fi
+  [ "$list_stages" = true ] && return
+  close_stage
+  [ "$stages_seen" -gt 0 ] || fail "--stage $stage --stop-stage $stop_stage: no such stage in egs/$recipe (see --list-stages)"
+}

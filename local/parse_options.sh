@@ -1,0 +1,90 @@
+# Options of run.sh, prepare.sh and the recipes: declared once, with a type, a default and a line of help.
+# `option vocab_size 500 "int>=261" "tokens"` makes the variable $vocab_size and the flag --vocab-size; both
+# `--vocab-size 300` and `--vocab-size=300` set it. Works with the bash 3.2 of macOS, hence no associative arrays.
+
+fail() { echo "$CALLED_AS: $*" >&2; exit 2; }
+
+option_names=""
+option_help=""
+
+# section TITLE: a heading in --help for the options that follow.
+section() { option_help="$option_help
+$1
+"; }
+
+# option NAME DEFAULT TYPE HELP; TYPE is text, path, bool, int, number, int>=N, or words separated by |.
+option() {
+  local flag="--${1//_/-}" note=""
+  [ -z "$2" ] || note=" (default $2)"
+  case "$3" in *"|"*) note=" (${3//|/, }; default $2)" ;; esac
+  option_names="$option_names $1"
+  option_help="$option_help$(printf '  %-20s %s%s' "$flag" "$4" "$note")
+"
+  eval "$1=\$2 type_$1=\$3 help_$1=\$4"
+}
+
+# default NAME VALUE: a recipe's own default for an option that was declared before it.
+default() { eval "$1=\$2"; }
+
+check_value() {
+  local name="$1" value="$2" type help flag="--${1//_/-}" least
+  eval "type=\$type_$name help=\$help_$name"
+  case "$type" in
+    text | path) ;;
+    bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
+    number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number" ;;
+    int*)
+      [[ "$value" =~ ^[0-9]+$ ]] || fail "$flag $value: must be a whole number"
+      least="${type#int>=}"
+      [ "$type" = int ] || [ "$((10#$value))" -ge "$least" ] || fail "$flag $value: must be at least $least ($help)" ;;
+    *) case "|$type|" in *"|$value|"*) ;; *) fail "$flag $value: must be one of ${type//|/, }" ;; esac ;;
+  esac
+}
+
+# peek NAME DEFAULT ARGS...: the value of one flag before all of them are known (which recipe, which lane).
+peek() {
+  local flag="--${1//_/-}" value="$2"
+  shift 2
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      "$flag") value="${2:-}" ;;
+      "$flag="*) value="${1#*=}" ;;
+    esac
+    shift
+  done
+  echo "$value"
+}
+
+parse_options() {
+  local word name value
+  while [ $# -gt 0 ]; do
+    word="$1"
+    shift
+    case "$word" in
+      --help | -h) show_help; exit 0 ;;
+      --list-stages) list_stages=true; continue ;;
+      --?*) ;;
+      *) fail "$word: not an option (see --help)" ;;
+    esac
+    name="${word#--}"
+    name="${name%%=*}"
+    name="${name//-/_}"
+    case " $option_names " in *" $name "*) ;; *) fail "${word%%=*}: unknown option (see --help)" ;; esac
+    case "$word" in
+      *=*) value="${word#*=}" ;;
+      *)
+        # A value may not look like a flag: `--corpus-dir --nj 4` is a value forgotten, not a folder named --nj.
+        case "${1---}" in --*) fail "$word: needs a value" ;; esac
+        value="$1"
+        shift ;;
+    esac
+    check_value "$name" "$value"
+    eval "$name=\$value"
+  done
+}
+
+show_help() {
+  echo "$CALLED_AS: $about"
+  echo "$option_help"
+  printf '  %-20s %s\n' "--list-stages" "print the stages and stop" "--help" "print this and stop"
+}

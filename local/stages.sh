@@ -1,0 +1,78 @@
+# Numbered stages that run once: `if stage 3 "title" --reads ... --writes ... --options ...; then run ...; fi`.
+#
+# A stage is up to date while everything it reads (by content), everything it writes (by size and time) and the options
+# it names are what they were when it last ended well; icefall_ext/bin/stage_marker.py keeps that record in
+# $data_dir/stages or $exp_dir/stages. The end of a stage is the start of the next, or the end of the script.
+
+stages_open="" stages_seen=0
+
+say() { echo "$(date +%H:%M:%S) $*"; }
+
+# stage NUMBER TITLE [--reads PATH...] [--writes PATH...] [--options NAME...]: true when its body is to be run.
+stage() {
+  local number="$1" title="$2" list="" word pairs=() paths_read=() paths_written=() status=0
+  shift 2
+  if [ "$list_stages" = true ]; then
+    printf '%3s  %s\n' "$number" "$title"
+    return 1
+  fi
+  close_stage
+  [ "$number" -ge "$stage" ] && [ "$number" -le "$stop_stage" ] || return 1
+  stages_seen=$((stages_seen + 1))
+  for word in "$@"; do
+    case "$word" in
+      --reads | --writes | --options) list="$word" ;;
+      *)
+        case "$list" in
+          --reads) paths_read+=("$word") ;;
+          --writes) paths_written+=("$word") ;;
+          --options) pairs+=("$word=${!word}") ;;
+        esac ;;
+    esac
+  done
+  stage_marker="$stages_dir/$number.json"
+  case " $force " in *" $number "* | " all ") pairs+=("forced=$(date +%s)") ;; esac
+  python -m icefall_ext.bin.stage_marker check --marker "$stage_marker" --number "$number" --title "$title" \
+    --reads ${paths_read[@]+"${paths_read[@]}"} --writes ${paths_written[@]+"${paths_written[@]}"} \
+    --options ${pairs[@]+"${pairs[@]}"} || status=$?
+  case "$status" in
+    0) return 1 ;;
+    3) stages_open="$number" stage_started=$SECONDS; return 0 ;;
+    *) exit "$status" ;;
+  esac
+}
+
+close_stage() {
+  [ -n "$stages_open" ] || return 0
+  python -m icefall_ext.bin.stage_marker done --marker "$stage_marker"
+  say "stage $stages_open  done in $((SECONDS - stage_started)) s"
+  stages_open=""
+}
+
+# run COMMAND...: one step of a stage. The place where another launcher (a cluster's) would step in.
+run() {
+  [ "$verbose" = false ] || echo "         + $*"
+  "$@"
+}
+
+# take_lock DIR: two runs that write the same files would spoil both. The lock of a process that is gone does not count.
+take_lock() {
+  local owner
+  stages_lock="$1/.lock"
+  if ! (set -C && echo $$ >"$stages_lock") 2>/dev/null; then
+    owner=$(cat "$stages_lock" 2>/dev/null || true)
+    if [ -n "$owner" ] && kill -0 "$owner" 2>/dev/null; then
+      stages_lock=""
+      fail "$1: process $owner is working there; wait for it, or give another --data-dir"
+    fi
+    echo $$ >"$stages_lock"
+  fi
+}
+
+release_lock() { [ -z "${stages_lock:-}" ] || rm -f "$stages_lock"; }
+
+stage_failed() {
+  local status=$?
+  [ "$status" = 0 ] || [ -z "$stages_open" ] ||
+    echo "$CALLED_AS: stage $stages_open stopped (exit status $status); the same command continues there" >&2
+}

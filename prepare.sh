@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# The data stages, 0 to 4, the same for every recipe: from a corpus folder to cuts that a model can be trained on.
+# run.sh goes through them too; called alone, this stops after them.
+
+data_options() {
+  section "Corpus (stages 0 and 1)"
+  option corpus mini "mini|tat|hat|common_voice|table" "what the data is; mini is generated"
+  option corpus_dir "" path "where it is; for mini, where it is generated"
+  option mini_hours 2.0 number "mini: hours of training speech to generate"
+  option source_hours 0.0 number "mini: hours of each of two unlabelled source languages for pre-training"
+  option seed 1 int "mini: same seed, same corpus"
+  option mic condenser text "tat, hat, mini: microphones to take, separated by commas"
+  option duration_tolerance 0.5 number "tat, hat, mini: seconds by which the label may disagree with the audio"
+  option strict false bool "stop when anything in the data is rejected"
+  section "Text (stages 2 and 3)"
+  option tailo_form number "number|diacritic" "how tones are written for training: tsit8-e5 or tsi̍t-ê"
+  option unknown_characters reject "reject|keep" "sentences with characters outside the alphabet"
+  option vocab_size 500 "int>=261" "byte-level BPE tokens for each script (255 bytes, 3 special symbols, room to merge)"
+  section "Cuts (stage 4)"
+  option speed_perturb false bool "add copies of the training cuts at 0.9 and 1.1 of the speed"
+  option noise_dir "" path "mix noise from the audio files in this folder into the training cuts"
+  option fbank false bool "extract 80 log-mel features (kaldifeat where it is installed)"
+  option shar_dir "" path "also export the cuts in lhotse's Shar format, for clusters"
+}
+
+data_paths() {
+  local script
+  [ -n "$data_dir" ] || data_dir="data/$corpus"
+  [ "$corpus" != mini ] || [ -n "$corpus_dir" ] || corpus_dir="$data_dir/corpus-${mini_hours}h-seed$seed"
+  manifests="$data_dir/manifests" cuts_dir="$data_dir/wav" text_dir="$data_dir/text" lang_dirs=()
+  for script in $scripts; do lang_dirs+=("$data_dir/lang_bbpe_${vocab_size}_$script"); done
+}
+
+data_check() {
+  [ -n "$corpus_dir" ] || fail "--corpus $corpus: needs --corpus-dir, the folder that holds it"
+  [ "$corpus" = mini ] || [ -d "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
+  [ -z "$noise_dir" ] || [ -d "$noise_dir" ] || fail "--noise-dir $noise_dir: no such folder"
+}
+
+parts_of() { printf "$1\n" train dev test; } # parts_of data/x_%s.gz -> one name per part
+
+data_stages() {
+  local script importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
+    --data-dir "$data_dir" --mic ${mic//,/ } --nj "$nj" --duration-tolerance "$duration_tolerance" --strict "$strict")
+
+  if [ "$corpus" = mini ]; then
+    if stage 0 "generate the mini corpus" --writes "$corpus_dir" --options mini_hours source_hours seed; then
+      run python -m icefall_ext.bin.make_mini_corpus --corpus-dir "$corpus_dir" --mini-hours "$mini_hours" \
+        --source-hours "$source_hours" --seed "$seed" --nj "$nj"
+    fi
+  elif stage 0 "check the layout of the corpus" --reads "$corpus_dir" --options corpus mic; then
+    run "${importer[@]}" --check-only true
+  fi
+
+  if stage 1 "manifests and audit" --reads "$corpus_dir" --options corpus mic duration_tolerance strict \
+    --writes $(parts_of "$manifests/${corpus}_recordings_%s.jsonl.gz") \
+    $(parts_of "$manifests/${corpus}_supervisions_%s.jsonl.gz") \
+    $(parts_of "$data_dir/audit/${corpus}_manifests_%s.tsv"); then
+    run "${importer[@]}"
+  fi
+
+  if stage 2 "text in one form per script" --reads $(parts_of "$manifests/${corpus}_supervisions_%s.jsonl.gz") \
+    --options tailo_form unknown_characters strict \
+    --writes $(parts_of "$text_dir/${corpus}_supervisions_%s.jsonl.gz") \
+    $(parts_of "$data_dir/audit/${corpus}_text_%s.tsv"); then
+    run python -m icefall_ext.bin.prepare_text --corpus "$corpus" --data-dir "$data_dir" --tailo-form "$tailo_form" \
+      --unknown-characters "$unknown_characters" --strict "$strict"
+  fi
+
+  if stage 3 "byte-level BPE, one model per script" --reads $(printf "$text_dir/train.%s\n" $scripts) \
+    --options vocab_size --writes "${lang_dirs[@]}"; then
+    for script in $scripts; do
+      run python -m icefall_ext.bin.train_bbpe --text "$text_dir/train.$script" --vocab-size "$vocab_size" \
+        --lang-dir "$data_dir/lang_bbpe_${vocab_size}_$script"
+    done
+  fi
+
+  if stage 4 "cuts and statistics" --reads $(parts_of "$manifests/${corpus}_recordings_%s.jsonl.gz") \
+    $(parts_of "$text_dir/${corpus}_supervisions_%s.jsonl.gz") ${noise_dir:+"$noise_dir"} \
+    --options speed_perturb noise_dir fbank shar_dir \
+    --writes $(parts_of "$cuts_dir/${corpus}_cuts_%s.jsonl.gz") "$data_dir/statistics.tsv"; then
+    run python -m icefall_ext.bin.prepare_cuts --corpus "$corpus" --data-dir "$data_dir" --nj "$nj" \
+      --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" --shar-dir "$shar_dir"
+  fi
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+  set -euo pipefail
+  about="the data stages of a recipe, from a corpus to cuts"
+  . "$(dirname "${BASH_SOURCE[0]}")/local/main.sh" # shared with run.sh
+  main 4 "$@"
+fi
