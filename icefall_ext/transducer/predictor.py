@@ -1,0 +1,132 @@
+"""Prediction networks: stateless (a convolution over the last tokens) and LSTM, under one calling protocol.
+
+Training calls `forward(y)` with y (N, U), blank first: (N, U, dim). A search calls `start` and `step`, one token at a
+time, and gets the same numbers. The parameters carry the names of icefall's decoders, so its checkpoints load.
+
+The trap is the start of an utterance. In training the context before the first token is [nothing, ..., nothing, blank],
+where "nothing" is the zero padding of the convolution, not the embedding of blank. Here nothing is token -1, and a
+search that keeps contexts as numbers and must write blank for both (k2's does) asks `from_contexts`, which tells them
+apart: a blank followed by a blank is nothing, because no search emits blanks.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icefall_ext.errors import UsageError
+
+BLANK = 0
+State = tuple[Tensor, ...]  # every tensor's first dimension is the row: one row per hypothesis
+
+
+class Stepper(Protocol):
+    """What a search asks of a predictor, and of a language model: an output per token sequence, one token at a time."""
+
+    context_size: int | None  # the output depends on that many last tokens; None: on all of them
+
+    def start(self, batch: int) -> tuple[Tensor, State]:
+        """Outputs (batch, dim) and states of empty sequences."""
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Outputs (N, dim) and states of the sequences in `state`, each longer by its entry of `tokens` (N,)."""
+
+
+class StatelessPredictor(nn.Module):
+    """Embedding and a grouped convolution over the last `context_size` tokens (https://arxiv.org/abs/2109.07513).
+
+    Stepping needs no convolution: it is a sum of one vector per context position, and the vectors of all tokens at all
+    positions make a table of (context_size, vocab_size, dim), kept until the parameters change.
+    """
+
+    def __init__(self, vocab_size: int, dim: int, context_size: int = 2, conv_groups: int | None = None):
+        super().__init__()
+        conv_groups = conv_groups or max(dim // 4, 1)
+        if context_size < 1 or dim % conv_groups:
+            raise UsageError(f"context_size {context_size}, dim {dim}, conv_groups {conv_groups}: the context needs a "
+                             "token, and the groups must divide the dimension")
+        self.vocab_size, self.context_size = vocab_size, context_size
+        self.embedding = nn.Embedding(vocab_size, dim)
+        if context_size > 1:
+            self.conv = nn.Conv1d(dim, dim, context_size, groups=conv_groups, bias=False)
+        self._table: tuple[tuple, Tensor] | None = None
+
+    def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
+        """y (N, U) -> (N, U, dim), or with need_pad=False (N, U - context_size + 1, dim); -1 stands for nothing."""
+        embedded = self.embedding(y.clamp(min=0)) * (y >= 0).unsqueeze(-1)
+        if self.context_size == 1:
+            return embedded
+        columns = embedded.transpose(1, 2)
+        if need_pad:
+            columns = F.pad(columns, (self.context_size - 1, 0))
+        return F.relu(self.conv(columns)).transpose(1, 2)
+
+    def start(self, batch: int) -> tuple[Tensor, State]:
+        contexts = self.embedding.weight.new_full((batch, self.context_size), -1, dtype=torch.int64)
+        contexts[:, -1] = BLANK
+        return self._outputs(contexts), (contexts,)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        contexts = torch.cat((state[0][:, 1:], tokens.unsqueeze(1)), dim=1)
+        return self._outputs(contexts), (contexts,)
+
+    def from_contexts(self, contexts: Tensor) -> Tensor:
+        """Outputs (N, dim) for contexts (N, context_size) in which blank also stands for nothing."""
+        nothing = (contexts[:, :-1] == BLANK) & (contexts[:, 1:] == BLANK)
+        return self._outputs(torch.cat((contexts[:, :-1].masked_fill(nothing, -1), contexts[:, -1:]), dim=1).long())
+
+    def _outputs(self, contexts: Tensor) -> Tensor:
+        if self.context_size == 1:
+            return self.embedding(contexts[:, 0])
+        rows = contexts + 1 + torch.arange(self.context_size, device=contexts.device) * (self.vocab_size + 1)
+        return F.relu(F.embedding_bag(rows, self._position_table(), mode="sum"))
+
+    def _position_table(self) -> Tensor:
+        """(context_size * (vocab_size + 1), dim): what a token adds at a position; entry 0 of each is nothing's."""
+        weights = (self.embedding.weight, self.conv.weight)
+        version = tuple((w.data_ptr(), w._version, w.dtype) for w in weights)
+        if self._table is None or self._table[0] != version:
+            with torch.no_grad():
+                groups = self.conv.groups
+                tokens = self.embedding.weight.view(self.vocab_size, groups, -1)  # (V, groups, in)
+                kernel = self.conv.weight.view(groups, -1, *self.conv.weight.shape[1:])  # (groups, out, in, C)
+                table = torch.einsum("vgi,goic->cvgo", tokens, kernel).reshape(self.context_size, self.vocab_size, -1)
+                self._table = version, F.pad(table, (0, 0, 1, 0)).flatten(0, 1)
+        return self._table[1]
+
+
+class LstmPredictor(nn.Module):
+    """An LSTM over all tokens so far."""
+
+    context_size = None
+
+    def __init__(self, vocab_size: int, dim: int, num_layers: int = 1, dropout: float = 0.0):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, dim)
+        self.embedding_dropout = nn.Dropout(dropout)
+        self.rnn = nn.LSTM(dim, dim, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0)
+        self.output_linear = nn.Linear(dim, dim)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self._advance(y, None)[0]
+
+    def start(self, batch: int) -> tuple[Tensor, State]:
+        blanks = self.embedding.weight.new_full((batch, 1), BLANK, dtype=torch.int64)
+        output, state = self._advance(blanks, None)
+        return output.squeeze(1), self._rows_first(state)
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        output, state = self._advance(tokens.unsqueeze(1), self._rows_first(state))
+        return output.squeeze(1), self._rows_first(state)
+
+    def _advance(self, y: Tensor, state: State | None) -> tuple[Tensor, State]:
+        output, state = self.rnn(self.embedding_dropout(self.embedding(y)), state)
+        return self.output_linear(output), state
+
+    @staticmethod
+    def _rows_first(state: State) -> State:
+        """Swap torch's (layers, N, dim) and the protocol's (N, layers, dim)."""
+        return tuple(part.transpose(0, 1).contiguous() for part in state)
