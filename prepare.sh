@@ -20,7 +20,7 @@ data_options() {
   option speed_perturb false bool "add copies of the training cuts at 0.9 and 1.1 of the speed"
   option noise_dir "" path "mix noise from the audio files in this folder into the training cuts"
   option fbank false bool "extract 80 log-mel features (kaldifeat where it is installed)"
-  option shar_dir "" path "also export the cuts in lhotse's Shar format, for clusters"
+  option shar_dir "" path "also export the cuts, as recorded, in lhotse's Shar format"
 }
 
 data_paths() {
@@ -64,7 +64,7 @@ data_stages() {
     --writes $(parts_of "$text_dir/${corpus}_supervisions_%s.jsonl.gz") \
     $(parts_of "$data_dir/audit/${corpus}_text_%s.tsv"); then
     run python -m icefall_ext.bin.prepare_text --corpus "$corpus" --data-dir "$data_dir" --tailo-form "$tailo_form" \
-      --unknown-characters "$unknown_characters" --strict "$strict"
+      --scripts $scripts --unknown-characters "$unknown_characters" --strict "$strict"
   fi
 
   if stage 3 "byte-level BPE, one model per script" --reads $(printf "$text_dir/train.%s\n" $scripts) \

@@ -1,0 +1,68 @@
+"""Manifests joined into cuts: one per supervision, with the recording it lies in, as lhotse's samplers take them.
+
+Everything here is a generator over manifests that were written in the same order, so memory does not grow with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.cut import Cut
+
+from icefall_ext.errors import UserError
+from icefall_ext.files import open_jsonl_for_writing, read_jsonl
+
+SPEEDS = (1.0, 0.9, 1.1)  # Kaldi's three-way speed perturbation
+
+
+def read_cuts(recordings_path: Path, supervisions_path: Path) -> Iterator[MonoCut]:
+    """One cut per supervision. The supervisions may be fewer than the recordings, or several for one, in their order."""
+    recordings = (Recording.from_dict(item) for item in read_jsonl(recordings_path))
+    recording = None
+    for item in read_jsonl(supervisions_path):
+        supervision = SupervisionSegment.from_dict(item)
+        while recording is None or recording.id != supervision.recording_id:
+            recording = next(recordings, None)
+            if recording is None:
+                raise UserError(
+                    f"{supervisions_path}: {supervision.id} lies in recording {supervision.recording_id}, which is not in"
+                    f" {recordings_path} in that order; run stage 1 again"
+                )
+        yield MonoCut(
+            id=supervision.id,
+            start=supervision.start,
+            duration=supervision.duration,
+            channel=supervision.channel,
+            supervisions=[supervision.with_offset(-supervision.start)],
+            recording=recording,
+        )
+
+
+def at_speeds(recordings_path: Path, supervisions_path: Path, speeds: Iterable[float]) -> Iterator[MonoCut]:
+    """The cuts once per speed; an id gains `_sp0.9`, and the audio is resampled when it is read."""
+    for speed in speeds:
+        for cut in read_cuts(recordings_path, supervisions_path):
+            yield cut if speed == 1.0 else cut.perturb_speed(speed)
+
+
+def noise_cuts(folder: Path) -> CutSet:
+    """Every audio file below `folder` as a cut, in the order of names."""
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".mp3", ".ogg", ".opus"))
+    if not paths:
+        raise UserError(f"--noise-dir {folder}: no .wav, .flac, .mp3, .ogg or .opus file in it")
+    recordings = [Recording.from_file(p, recording_id=str(p.relative_to(folder).with_suffix(""))) for p in paths]
+    return CutSet.from_cuts(recording.to_cut().resample(16000) for recording in recordings)
+
+
+def with_noise(cuts: Iterable[MonoCut], noise: CutSet, seed: int) -> Iterator[Cut]:
+    """Half of the cuts with noise 10 to 20 dB below the speech; mixed when the audio is read."""
+    yield from CutSet(cuts).mix(noise, snr=(10, 20), mix_prob=0.5, preserve_id="left", seed=seed)
+
+
+def write_cuts(cuts: Iterable[Cut], path: Path) -> int:
+    with open_jsonl_for_writing(path) as writer:
+        for cut in cuts:
+            writer.write(cut.to_dict())
+    return writer.count

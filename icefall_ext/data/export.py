@@ -1,0 +1,51 @@
+"""What some users want beside the cuts: log-mel features for baselines, and Shar archives for clusters."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lhotse import CutSet, Fbank, FbankConfig
+from lhotse.features.base import FeatureExtractor
+from lhotse.features.io import FeaturesWriter, LilcomChunkyWriter, NumpyFilesWriter
+from lhotse.utils import is_module_available
+
+from icefall_ext.data.cuts import write_cuts
+from icefall_ext.errors import UserError
+from icefall_ext.files import atomic_dir
+
+_MELS = 80
+
+
+def fbank_extractor() -> tuple[FeatureExtractor, str]:
+    """kaldifeat where it is installed (it can use a GPU), lhotse's own Kaldi-compatible extractor otherwise."""
+    if is_module_available("kaldifeat"):
+        from lhotse import KaldifeatFbank, KaldifeatFbankConfig
+        from lhotse.features.kaldifeat import KaldifeatMelOptions
+
+        return KaldifeatFbank(KaldifeatFbankConfig(mel_opts=KaldifeatMelOptions(num_bins=_MELS))), "kaldifeat"
+    return Fbank(FbankConfig(num_mel_bins=_MELS)), "lhotse's extractor; kaldifeat is not installed"
+
+
+def _writer() -> type[FeaturesWriter]:
+    return LilcomChunkyWriter if is_module_available("lilcom") else NumpyFilesWriter
+
+
+def export_fbank(cuts: CutSet, storage: Path, cuts_path: Path, nj: int) -> str:
+    """Features below `storage`, then the cuts that point to them: without the second the first does not count."""
+    extractor, name = fbank_extractor()
+    shutil.rmtree(storage, ignore_errors=True)
+    storage.mkdir(parents=True)
+    with_features = cuts.compute_and_store_features(
+        extractor, storage / "feats", num_jobs=nj, storage_type=_writer(), progress_bar=False
+    )
+    write_cuts(with_features, cuts_path)
+    return name
+
+
+def export_shar(cuts: CutSet, folder: Path) -> None:
+    """Cuts and FLAC audio in archives of 1,000, read in sequence instead of file by file."""
+    if folder.exists() and not list(folder.glob("cuts.*.jsonl.gz")):
+        raise UserError(f"--shar-dir: {folder} exists and holds no Shar export; give another folder")
+    with atomic_dir(folder) as temporary:
+        cuts.to_shar(temporary, fields={"recording": "flac"}, shard_size=1000)
