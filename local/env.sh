@@ -1,26 +1,16 @@
 #!/usr/bin/env bash
 # The Python that everything runs on. Sourced by run.sh, prepare.sh and tests/run.sh; may also be run by hand:
 #
-#   local/env.sh [--lane default|k2] [--python FILE] [--tests]
+#   local/env.sh [--lane default|k2] [--python FILE] [--tests] [-- COMMAND...]
 #
+# With a command, that is run in the environment: local/env.sh -- python -m icefall_ext.bin.doctor
 # It takes --python if that satisfies the lane's requirements, else the active environment if it does, else .venv
 # (.venv-k2 for the k2 lane), which it builds from the package index when it is missing or out of date. Sourced, it
 # defines the shell function `python`. Nothing outside the repository's folder is changed.
 
 env_fail() { echo "${CALLED_AS:-local/env.sh}: $*" >&2; return 2; }
 
-# First of the given commands that is a Python of a version the lane can use.
-env_find_base() {
-  local candidate
-  for candidate in "$@"; do
-    [ -n "$candidate" ] || continue
-    if "$candidate" -c "import sys; sys.exit(not ($env_versions))" >/dev/null 2>&1; then
-      command -v "$candidate"
-      return 0
-    fi
-  done
-  return 1
-}
+env_fits() { [ -n "$1" ] && "$1" -c "import sys; sys.exit(not ($env_versions))" >/dev/null 2>&1; }
 
 env_candidates() {
   local minor prefix
@@ -52,27 +42,40 @@ env_pip() {
   env_fail "pip could not install ${env_requirements[*]}: $(grep -E '^ERROR' "$log" | tail -n 1) (all of it: $log)"
 }
 
+# Debian's python3 comes without ensurepip; its pip, virtualenv or uv can stand in, without root.
 env_make_venv() {
-  local base="$1"
-  "$base" -m venv "$env_dir" >/dev/null 2>&1 && return 0
-  # Debian's python3 comes without ensurepip; its pip, virtualenv or uv can stand in, without root.
+  local base="$1" way
+  for way in venv pip virtualenv uv; do
+    rm -rf "$env_dir"
+    case "$way" in
+      venv) "$base" -m venv "$env_dir" ;;
+      pip) "$base" -m venv --without-pip "$env_dir" && "$base" -m pip --python "$env_dir/bin/python" install -q pip ;;
+      virtualenv) "$base" -m virtualenv -q "$env_dir" ;;
+      uv) command -v uv && uv venv -q --seed --python "$base" "$env_dir" ;;
+    esac >/dev/null 2>&1 && return 0
+  done
   rm -rf "$env_dir"
-  if "$base" -m venv --without-pip "$env_dir" >/dev/null 2>&1 &&
-    "$base" -m pip --python "$env_dir/bin/python" install -q pip >/dev/null 2>&1; then return 0; fi
-  rm -rf "$env_dir"
-  "$base" -m virtualenv -q "$env_dir" >/dev/null 2>&1 && return 0
-  rm -rf "$env_dir"
-  command -v uv >/dev/null 2>&1 && uv venv -q --seed --python "$base" "$env_dir" >/dev/null 2>&1 && return 0
-  rm -rf "$env_dir"
-  env_fail "$base cannot make a virtual environment (no ensurepip, pip, virtualenv or uv); give another with --python FILE"
+  return 1
+}
+
+# Leaves an environment with pip in $env_dir: the one that an interrupted build left there, or a new one from the first
+# Python that fits and can make one.
+env_make_any_venv() {
+  local base seen=""
+  env_fits "$env_dir/bin/python" && "$env_dir/bin/python" -c "import pip" 2>/dev/null && return 0
+  for base in $(env_candidates); do
+    "$base" -V >/dev/null 2>&1 || continue
+    seen="$seen${seen:+, }$base ($("$base" -V 2>&1))"
+    env_fits "$base" || continue
+    echo "$(date +%H:%M:%S) building ${env_dir#"$env_root"/} from $(command -v "$base") ($("$base" -V 2>&1)), once, a few minutes; log in ${env_dir#"$env_root"/}/install.log"
+    env_make_venv "$base" && return 0
+    seen="$seen without venv, pip, virtualenv or uv"
+  done
+  env_fail "no $env_wanted that can make a virtual environment; found: ${seen:-no Python}. Give one with --python FILE"
 }
 
 env_build() {
-  local base free_kb
-  if ! base=$(env_find_base $(env_candidates)); then
-    env_fail "no Python that fits (${env_wanted}); found: $(env_found). Give one with --python FILE"
-    return
-  fi
+  local free_kb status=0
   free_kb=$(df -Pk "$env_root" | awk 'NR == 2 {print $4}')
   if [ "$free_kb" -lt 6500000 ]; then
     env_fail "$env_root: $((free_kb / 1000000)) GB free; the environment takes 5 to 6 GB"
@@ -86,12 +89,8 @@ env_build() {
     fi
   fi
   echo $$ >"$env_dir.lock/pid"
-  echo "$(date +%H:%M:%S) building ${env_dir#"$env_root"/} from $base ($("$base" -V 2>&1)), once, a few minutes; log in ${env_dir#"$env_root"/}/install.log"
-  local status=0
   {
-    { "$env_dir/bin/python" -c "import sys, pip; sys.exit(not ($env_versions))" >/dev/null 2>&1 ||
-      { rm -rf "$env_dir" && env_make_venv "$base"; }; } &&
-      : >"$env_dir/install.log" &&
+    env_make_any_venv && : >"$env_dir/install.log" &&
       { [ "$env_lane" != k2 ] || env_pip "pip<24.1"; } &&
       env_pip $(printf -- '-r %s ' "${env_requirements[@]}") &&
       env_digest "${env_requirements[0]}" >"$env_dir/.satisfies-run" &&
@@ -102,14 +101,6 @@ env_build() {
   return "$status"
 }
 
-env_found() {
-  local candidate found=""
-  for candidate in $(env_candidates); do
-    "$candidate" -V >/dev/null 2>&1 && found="$found $candidate ($("$candidate" -V 2>&1))"
-  done
-  echo "${found:- none}"
-}
-
 env_is_satisfied_by() {
   [ -n "$1" ] && "$1" "$env_root/local/check_requirements.py" "${env_requirements[@]}" >/dev/null 2>&1 &&
     PYTHON="$(command -v "$1")"
@@ -117,7 +108,7 @@ env_is_satisfied_by() {
 
 env_main() {
   env_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-  env_lane="${LANE:-default}" env_python="" env_what=run
+  env_lane="${LANE:-default}" env_python="" env_what=run env_command=()
   while [ $# -gt 0 ]; do
     case "$1" in
       --lane | --python) [ $# -ge 2 ] || { env_fail "$1: needs a value"; return; } ;;
@@ -126,8 +117,9 @@ env_main() {
       --lane) env_lane="$2"; shift 2 ;;
       --python) env_python="$2"; shift 2 ;;
       --tests) env_what=tests; shift ;;
-      --help | -h) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; return 0 ;;
-      *) env_fail "$1: unknown option (--lane default|k2, --python FILE, --tests)"; return ;;
+      --) shift; env_command=("$@"); break ;;
+      --help | -h) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; return 0 ;;
+      *) env_fail "$1: unknown option (--lane default|k2, --python FILE, --tests, -- COMMAND)"; return ;;
     esac
   done
   case "$env_lane" in
@@ -168,5 +160,9 @@ env_stamped() {
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   set -euo pipefail
   env_main "$@"
-  [ -z "${PYTHON:-}" ] || echo "$LANE lane: $PYTHON ($("$PYTHON" -V))"
+  if [ ${#env_command[@]} -gt 0 ]; then
+    "${env_command[@]}"
+  elif [ -n "${PYTHON:-}" ]; then
+    echo "$LANE lane: $PYTHON ($("$PYTHON" -V))"
+  fi
 fi
