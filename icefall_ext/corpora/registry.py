@@ -1,0 +1,22 @@
+"""Corpora by the name that `--corpus` knows them by."""
+
+from __future__ import annotations
+
+import os
+
+from icefall_ext.corpora.base import Corpus, Options
+from icefall_ext.corpora.common_voice import CommonVoiceCorpus
+from icefall_ext.corpora.table import TableCorpus
+from icefall_ext.corpora.tat import TatCorpus
+from icefall_ext.corpora.tat_keys import HAT, TAT
+
+_KEYS = {"mini": TAT, "tat": TAT, "hat": HAT}
+NAMES = (*_KEYS, "common_voice", "table")
+_DEFAULT = Options()
+
+
+def check_layout(name: str, folder: str | os.PathLike[str], options: Options = _DEFAULT) -> Corpus:
+    """The importer of a corpus folder, or a UserError with what was expected there and what was found."""
+    if name in _KEYS:
+        return TatCorpus(name, folder, _KEYS[name], options)
+    return (CommonVoiceCorpus if name == "common_voice" else TableCorpus)(name, folder, options)

@@ -1,0 +1,32 @@
+"""Train, dev and test for a corpus that comes in one piece: no speaker in two parts, and the same split every time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from icefall_ext.corpora.base import PARTS, Shares
+from icefall_ext.errors import UserError
+
+
+def split_speakers(sizes: Mapping[str, int], shares: Shares) -> dict[str, str]:
+    """Speaker -> part. Speakers come in the order of a hash of their name, and go to test, then to dev, while they fit.
+
+    A speaker with more than a whole share therefore stays in train, and no part exceeds its share; a part into which
+    nobody fits gets the smallest speaker.
+    """
+    wanted = [(part, share) for part, share in (("test", shares.test), ("dev", shares.dev)) if share]
+    if len(sizes) <= len(wanted):
+        raise UserError(f"{len(sizes)} speakers: too few for {', '.join(PARTS)} without a speaker in two of them")
+    total = sum(sizes.values())
+    part_of = dict.fromkeys(sizes, "train")
+    order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+    for part, share in wanted:
+        room = share * total
+        for speaker in order:
+            if part_of[speaker] == "train" and sizes[speaker] <= room:
+                part_of[speaker] = part
+                room -= sizes[speaker]
+        if part not in part_of.values():
+            part_of[min((s for s in order if part_of[s] == "train"), key=sizes.__getitem__)] = part
+    return part_of
