@@ -9,8 +9,12 @@ data_options() {
   option mini_hours 2.0 number "mini: hours of training speech to generate"
   option source_hours 0.0 number "mini: hours of each of two unlabelled source languages for pre-training"
   option seed 1 int "mini: same seed, same corpus"
-  option mic condenser text "tat, hat, mini: microphones to take, separated by commas"
-  option duration_tolerance 0.5 number "tat, hat, mini: seconds by which the label may disagree with the audio"
+  option mic auto text "tat, hat, mini: microphones to take, separated by commas; auto: the only one, or condenser"
+  option duration_tolerance 0.1 number "seconds by which a stated and the real duration may differ unlisted"
+  option failed_spelling keep "keep|drop" "tat: sentences that failed the corpus's own spelling check"
+  option dev_share 0.1 number "table: share of dev where the corpus comes in one part"
+  option test_share 0.1 number "table: share of test where the corpus comes in one part"
+  option cv_split official "official|validated|resplit" "common_voice: which rows make which part"
   option strict false bool "stop when anything in the data is rejected"
   section "Text (stages 2 and 3)"
   option tailo_form number "number|diacritic" "how tones are written for training: tsit8-e5 or tsi̍t-ê"
@@ -24,61 +28,69 @@ data_options() {
 }
 
 data_paths() {
-  local script
   [ -n "$data_dir" ] || data_dir="data/$corpus"
   [ "$corpus" != mini ] || [ -n "$corpus_dir" ] || corpus_dir="$data_dir/corpus-${mini_hours}h-seed$seed"
-  manifests="$data_dir/manifests" cuts_dir="$data_dir/wav" text_dir="$data_dir/text" lang_dirs=()
-  for script in $scripts; do lang_dirs+=("$data_dir/lang_bbpe_${vocab_size}_$script"); done
+  manifests="$data_dir/manifests" text_dir="$data_dir/text" cuts_dir="$data_dir/wav" audit_dir="$data_dir/audit"
 }
 
 data_check() {
   [ -n "$corpus_dir" ] || fail "--corpus $corpus: needs --corpus-dir, the folder that holds it"
-  [ "$corpus" = mini ] || [ -d "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
+  [ "$corpus" = mini ] || [ -e "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
   [ -z "$noise_dir" ] || [ -d "$noise_dir" ] || fail "--noise-dir $noise_dir: no such folder"
 }
 
-parts_of() { printf "$1\n" train dev test; } # parts_of data/x_%s.gz -> one name per part
+# for_each PATTERN [VALUE...]: the pattern with @ replaced by each value (by default the parts), a line each.
+for_each() {
+  local pattern="$1" value
+  shift
+  [ $# -gt 0 ] || set -- train dev test
+  for value in "$@"; do echo "${pattern/@/$value}"; done
+}
 
 data_stages() {
-  local script importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
-    --data-dir "$data_dir" --mic ${mic//,/ } --nj "$nj" --duration-tolerance "$duration_tolerance" --strict "$strict")
+  local IFS=$'\n' script # lists below are lines, so that paths may hold spaces
+  local recordings supervisions text cuts lang
+  recordings=$(for_each "$manifests/${corpus}_recordings_@.jsonl.gz")
+  supervisions=$(for_each "$manifests/${corpus}_supervisions_@.jsonl.gz")
+  text=$(for_each "$text_dir/${corpus}_supervisions_@.jsonl.gz")
+  cuts=$(for_each "$cuts_dir/${corpus}_cuts_@.jsonl.gz")
+  lang="$data_dir/lang_bbpe_${vocab_size}_@"
+  local importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
+    --data-dir "$data_dir" --mic ${mic//,/$IFS} --duration-tolerance "$duration_tolerance"
+    --failed-spelling "$failed_spelling" --cv-split "$cv_split" --dev-share "$dev_share" --test-share "$test_share"
+    --strict "$strict" --nj "$nj")
 
   if [ "$corpus" = mini ]; then
     if stage 0 "generate the mini corpus" --writes "$corpus_dir" --options mini_hours source_hours seed; then
       run python -m icefall_ext.bin.make_mini_corpus --corpus-dir "$corpus_dir" --mini-hours "$mini_hours" \
         --source-hours "$source_hours" --seed "$seed" --nj "$nj"
     fi
-  elif stage 0 "check the layout of the corpus" --reads "$corpus_dir" --options corpus mic; then
+  elif stage 0 "check the layout of the corpus" --reads "$corpus_dir" --options corpus mic cv_split; then
     run "${importer[@]}" --check-only true
   fi
 
-  if stage 1 "manifests and audit" --reads "$corpus_dir" --options corpus mic duration_tolerance strict \
-    --writes $(parts_of "$manifests/${corpus}_recordings_%s.jsonl.gz") \
-    $(parts_of "$manifests/${corpus}_supervisions_%s.jsonl.gz") \
-    $(parts_of "$data_dir/audit/${corpus}_manifests_%s.tsv"); then
+  if stage 1 "manifests and audit" --reads "$corpus_dir" \
+    --options corpus mic duration_tolerance failed_spelling cv_split dev_share test_share strict \
+    --writes $recordings $supervisions $(for_each "$audit_dir/${corpus}_manifests_@.tsv"); then
     run "${importer[@]}"
   fi
 
-  if stage 2 "text in one form per script" --reads $(parts_of "$manifests/${corpus}_supervisions_%s.jsonl.gz") \
-    --options tailo_form unknown_characters strict \
-    --writes $(parts_of "$text_dir/${corpus}_supervisions_%s.jsonl.gz") \
-    $(parts_of "$data_dir/audit/${corpus}_text_%s.tsv"); then
+  if stage 2 "text in one form per script" --reads $supervisions --options tailo_form unknown_characters strict \
+    --writes $text $(for_each "$text_dir/train.@" "${scripts[@]}") $(for_each "$audit_dir/${corpus}_text_@.tsv"); then
     run python -m icefall_ext.bin.prepare_text --corpus "$corpus" --data-dir "$data_dir" --tailo-form "$tailo_form" \
-      --scripts $scripts --unknown-characters "$unknown_characters" --strict "$strict"
+      --scripts "${scripts[@]}" --unknown-characters "$unknown_characters" --strict "$strict"
   fi
 
-  if stage 3 "byte-level BPE, one model per script" --reads $(printf "$text_dir/train.%s\n" $scripts) \
-    --options vocab_size --writes "${lang_dirs[@]}"; then
-    for script in $scripts; do
+  if stage 3 "byte-level BPE, one model per script" --reads $(for_each "$text_dir/train.@" "${scripts[@]}") \
+    --options vocab_size --writes $(for_each "$lang" "${scripts[@]}"); then
+    for script in "${scripts[@]}"; do
       run python -m icefall_ext.bin.train_bbpe --text "$text_dir/train.$script" --vocab-size "$vocab_size" \
-        --lang-dir "$data_dir/lang_bbpe_${vocab_size}_$script"
+        --lang-dir "${lang/@/$script}"
     done
   fi
 
-  if stage 4 "cuts and statistics" --reads $(parts_of "$manifests/${corpus}_recordings_%s.jsonl.gz") \
-    $(parts_of "$text_dir/${corpus}_supervisions_%s.jsonl.gz") ${noise_dir:+"$noise_dir"} \
-    --options speed_perturb noise_dir fbank shar_dir \
-    --writes $(parts_of "$cuts_dir/${corpus}_cuts_%s.jsonl.gz") "$data_dir/statistics.tsv"; then
+  if stage 4 "cuts and statistics" --reads $recordings $text ${noise_dir:+"$noise_dir"} \
+    --options speed_perturb noise_dir fbank shar_dir --writes $cuts "$data_dir/statistics.tsv"; then
     run python -m icefall_ext.bin.prepare_cuts --corpus "$corpus" --data-dir "$data_dir" --nj "$nj" \
       --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" --shar-dir "$shar_dir"
   fi

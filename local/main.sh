@@ -18,7 +18,7 @@ common_options() {
   section "Where"
   option data_dir "" path "manifests, text, cuts; by default data/<corpus>"
   option exp_dir "" path "models and results; by default exp/<recipe>-<corpus>"
-  option nj 2 "int>=1" "processes for data preparation"
+  option nj "$(getconf _NPROCESSORS_ONLN)" "int>=1" "processes for data preparation"
 }
 
 # main LAST_STAGE ARGS...
