@@ -9,8 +9,8 @@
     if __name__ == "__main__":
         run(main, Config)
 
-`--vocab-size 300`, `--vocab-size=300` and `--vocab_size 300` are the same; a list takes all values up to the next option;
-`--flag` alone means true, and `--flag false` is false; a nested dataclass is reached by dots (`--train.lr 0.1`).
+`--vocab-size 300`, `--vocab-size=300` and `--vocab_size 300` are the same; a list takes all values up to the next
+option; `--flag` alone means true and `--flag false` is false; dots reach into a nested dataclass (`--train.lr 0.1`).
 OmegaConf checks names and types, here and in yaml files (`--config FILE`): an unknown key is an error, never ignored.
 """
 

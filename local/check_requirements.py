@@ -29,8 +29,6 @@ def unmet(path: str) -> str:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 10):
-        sys.exit("Python {}.{} is older than 3.10".format(*sys.version_info[:2]))
     try:
         problem = next(filter(None, map(unmet, sys.argv[1:])), "")
     except ImportError:

@@ -1,8 +1,8 @@
 """Cuts with their audio from the manifests and the prepared text, and a table of what they hold.
 
-Reads {data_dir}/manifests/{corpus}_recordings_{part}.jsonl.gz and {data_dir}/text/{corpus}_supervisions_{part}.jsonl.gz,
-writes {data_dir}/wav/{corpus}_cuts_{part}.jsonl.gz and {data_dir}/statistics.tsv; with --fbank also
-{data_dir}/fbank/{corpus}_cuts_{part}.jsonl.gz.
+Below the data folder it reads manifests/{corpus}_recordings_{part}.jsonl.gz and
+text/{corpus}_supervisions_{part}.jsonl.gz, and writes wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with --fbank
+also fbank/{corpus}_cuts_{part}.jsonl.gz.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def main(cfg: Config) -> None:
         of_part[part] = statistics.of_supervisions(read_jsonl(supervisions))
         if cfg.fbank:
             fbank_path = cfg.data_dir / f"fbank/{cfg.corpus}_cuts_{part}.jsonl.gz"
-            name = export.export_fbank(
-                CutSet.from_jsonl_lazy(path), cfg.data_dir / f"fbank/{part}", fbank_path, cfg.nj
-            )
+            name = export.export_fbank(CutSet.from_jsonl_lazy(path), cfg.data_dir / f"fbank/{part}", fbank_path, cfg.nj)
             console.wrote(fbank_path, f"80 log-mel features by {name}")
         if cfg.shar_dir:
             # Shar holds one recording a cut, so noise is left to be mixed when it is read.

@@ -1,7 +1,7 @@
 """Supervisions with their text in one canonical form per script, and plain text files to train tokenizers on.
 
-Reads {data_dir}/manifests/{corpus}_supervisions_{part}.jsonl.gz; writes {data_dir}/text/{corpus}_supervisions_{part}.jsonl.gz,
-{data_dir}/text/{part}.{hanlo,tailo} and {data_dir}/audit/{corpus}_text_{part}.tsv.
+Below the data folder it reads manifests/{corpus}_supervisions_{part}.jsonl.gz and writes
+text/{corpus}_supervisions_{part}.jsonl.gz, text/{part}.{hanlo,tailo} and audit/{corpus}_text_{part}.tsv.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Config:
     parts: list[str] = option(["train", "dev", "test"], "parts of the corpus")
     scripts: list[str] = option(list(SCRIPTS), "scripts that the training part has to have", choices=SCRIPTS)
     tailo_form: str = option("number", "how tones are written", choices=("number", "diacritic"))
-    unknown_characters: str = option("reject", "what happens to sentences outside the alphabet", choices=("reject", "keep"))
+    unknown_characters: str = option(
+        "reject", "what happens to sentences outside the alphabet", choices=("reject", "keep")
+    )
     strict: bool = option(False, "exit status 1 if anything is rejected")
 
 

@@ -1,8 +1,8 @@
 """Whether a stage of run.sh has to run: a record of what it read, wrote and was told, kept beside its results.
 
-`check` ends with status 0 when the stage is up to date, 3 when it has to run (and says why), 1 when an input is missing.
-`done` turns the record made by `check` into the one that counts. Called by local/stages.sh for every stage, so it uses
-the standard library alone and starts in a blink.
+`check` ends with status 0 when the stage is up to date, 3 when it has to run (and says why), 1 when an input is
+missing. `done` turns the record made by `check` into the one that counts. local/stages.sh calls it for every stage, so
+it uses the standard library alone and starts in a blink.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SPEEDS = (1.0, 0.9, 1.1)  # Kaldi's three-way speed perturbation
 
 
 def read_cuts(recordings_path: Path, supervisions_path: Path) -> Iterator[MonoCut]:
-    """One cut per supervision. The supervisions may be fewer than the recordings, or several for one, in their order."""
+    """One cut per supervision. Some recordings may have none, others several; both manifests are in one order."""
     recordings = (Recording.from_dict(item) for item in read_jsonl(recordings_path))
     recording = None
     for item in read_jsonl(supervisions_path):
@@ -27,8 +27,8 @@ def read_cuts(recordings_path: Path, supervisions_path: Path) -> Iterator[MonoCu
             recording = next(recordings, None)
             if recording is None:
                 raise UserError(
-                    f"{supervisions_path}: {supervision.id} lies in recording {supervision.recording_id}, which is not in"
-                    f" {recordings_path} in that order; run stage 1 again"
+                    f"{supervisions_path}: {supervision.id} lies in recording {supervision.recording_id}, which is not"
+                    f" in {recordings_path} in that order; run stage 1 again"
                 )
         yield MonoCut(
             id=supervision.id,

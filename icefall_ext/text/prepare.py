@@ -51,7 +51,9 @@ class TextPreparer:
             custom["tailo"] = romanised
             expected, got = hanlo.count_syllables(text), len(tailo.parse(romanised).syllables)
             if expected != got:
-                audit.repaired(LENGTHS, name, field="tailo", value=romanised, note=f"kept: {expected} in {text}, {got} here")
+                audit.repaired(
+                    LENGTHS, name, field="tailo", value=romanised, note=f"kept: {expected} in {text}, {got} here"
+                )
         return {**supervision, "text": text, "custom": custom}
 
     def _romanise(self, custom: dict, name: str, audit: Audit) -> str:
@@ -77,6 +79,8 @@ class TextPreparer:
             note = f"{parsed.problems[0].text!r}: {parsed.problems[0].reason}"
             audit.repaired(MENDED_TAILO, name, field=key, value=custom[key], note=note)
         if len(readable) == 2 and len({tuple(other.syllables) for other in readable.values()}) == 2:
-            audit.repaired(DISAGREE, name, field=key, value=custom["tailo"], note=f"kept, against {custom['tailo_number']}")
+            audit.repaired(
+                DISAGREE, name, field=key, value=custom["tailo"], note=f"kept, against {custom['tailo_number']}"
+            )
         words = [word.lower() for word in parsed.words]
         return " ".join(word.number() if self.tailo_form == "number" else word.diacritic() for word in words)

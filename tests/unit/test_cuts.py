@@ -45,7 +45,17 @@ def write_manifests(folder: Path, part: str, seconds: list[float], *, text_for: 
 
 
 def prepare_cuts(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    program = [sys.executable, "-m", "icefall_ext.bin.prepare_cuts", "--corpus", "x", "--data-dir", str(folder), "--nj", "1"]
+    program = [
+        sys.executable,
+        "-m",
+        "icefall_ext.bin.prepare_cuts",
+        "--corpus",
+        "x",
+        "--data-dir",
+        str(folder),
+        "--nj",
+        "1",
+    ]
     return subprocess.run([*program, *options], capture_output=True, text=True)
 
 
@@ -100,7 +110,10 @@ def test_several_supervisions_in_one_recording_become_cuts_of_their_own(tmp_path
         for i in range(2):
             writer.write(SupervisionSegment(f"s{i}", "train0", start=0.5 * i, duration=0.5, text="字").to_dict())
     made = list(cuts.read_cuts(tmp_path / "manifests/x_recordings_train.jsonl.gz", path))
-    assert [(c.id, c.start, c.duration, c.supervisions[0].start) for c in made] == [("s0", 0, 0.5, 0), ("s1", 0.5, 0.5, 0)]
+    assert [(c.id, c.start, c.duration, c.supervisions[0].start) for c in made] == [
+        ("s0", 0, 0.5, 0),
+        ("s1", 0.5, 0.5, 0),
+    ]
     assert made[1].load_audio().shape == (1, 8000)
 
 

@@ -20,7 +20,9 @@ def prepared(text, *, form="number", keep_unknown=False, **custom):
 
 
 def test_both_scripts_come_out_in_canonical_form():
-    got, reasons = prepared("我beh去　Ｔâi-pak！", tailo="Guá beh khì Tâi-pak!", tailo_number="Gua2 beh4 khi3 Tai5-pak4!")
+    got, reasons = prepared(
+        "我beh去　Ｔâi-pak！", tailo="Guá beh khì Tâi-pak!", tailo_number="Gua2 beh4 khi3 Tai5-pak4!"
+    )
     assert got["text"] == "我 beh 去 tâi-pak"
     assert got["custom"]["tailo"] == "gua2 beh4 khi3 tai5-pak4"
     assert not reasons

@@ -156,7 +156,9 @@ def bare(tmp_path):
 
 
 def in_bare(bare: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
-    clean = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHON", "LANE", "CALLED_AS", "PYTHONPATH")}
+    clean = {
+        k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "PYTHON", "LANE", "CALLED_AS", "PYTHONPATH")
+    }
     return subprocess.run(command, cwd=bare, capture_output=True, text=True, env={**clean, **environment})
 
 

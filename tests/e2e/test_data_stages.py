@@ -1,0 +1,190 @@
+"""`./run.sh --stage 0 --stop-stage 4` on a generated corpus of two minutes, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOURS = "0.04"
+PARTS = ("train", "dev", "test")
+
+
+def command(data_dir: Path, *options: str) -> list[str]:
+    fixed = ["--stop-stage", "4", "--mini-hours", HOURS, "--vocab-size", "300", "--nj", "2", "--python", sys.executable]
+    return ["./run.sh", *fixed, "--data-dir", str(data_dir), "--exp-dir", str(data_dir / "exp"), *options]
+
+
+def environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k not in ("CALLED_AS", "PYTHON")}
+
+
+def run(data_dir: Path, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(data_dir, *options), cwd=ROOT, capture_output=True, text=True, env=environment())
+
+
+def contents(data_dir: Path) -> dict[str, str]:
+    """Every file but the records of the stages, which hold times."""
+    return {
+        str(path.relative_to(data_dir)): hashlib.sha256(
+            path.read_bytes().replace(str(data_dir).encode(), b"")
+        ).hexdigest()
+        for path in sorted(data_dir.rglob("*"))
+        if path.is_file() and not path.is_relative_to(data_dir / "stages") and not path.is_relative_to(data_dir / "exp")
+    }
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    data_dir = tmp_path_factory.mktemp("mini data")  # with a space, as some home folders have
+    result = run(data_dir)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return data_dir, result.stdout
+
+
+def audit_rows(data_dir: Path) -> list[dict[str, str]]:
+    rows = []
+    for path in sorted((data_dir / "audit").glob("*.tsv")):
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows += csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return rows
+
+
+def test_every_stage_says_what_it_made(prepared):
+    data_dir, output = prepared
+    for stage in range(5):
+        assert f"stage {stage}  " in output and f"stage {stage}  done in" in output
+    for part in PARTS:
+        assert (data_dir / f"wav/mini_cuts_{part}.jsonl.gz").is_file()
+    for script in ("tailo", "hanlo"):
+        assert (data_dir / f"lang_bbpe_300_{script}/bbpe.model").is_file()
+    assert "tone 5, %" in output
+
+
+def test_second_run_does_nothing_and_says_so(prepared):
+    data_dir, _ = prepared
+    before = contents(data_dir)
+    started = time.monotonic()
+    again = run(data_dir)
+    assert again.returncode == 0 and again.stdout.count("up to date") == 5
+    assert contents(data_dir) == before
+    assert time.monotonic() - started < 30  # no limit of speed: a stage that really ran would take longer
+
+
+def test_vocabulary_for_another_size_stands_beside_the_first(prepared):
+    data_dir, _ = prepared
+    result = run(data_dir, "--vocab-size", "280")
+    assert result.returncode == 0 and result.stdout.count("up to date") == 4
+    assert (data_dir / "lang_bbpe_280_tailo").is_dir() and (data_dir / "lang_bbpe_300_tailo").is_dir()
+
+
+def test_cuts_load_with_their_audio_and_both_texts(prepared):
+    from lhotse import CutSet
+
+    data_dir, _ = prepared
+    speakers = {}
+    for part in PARTS:
+        cuts = list(CutSet.from_file(data_dir / f"wav/mini_cuts_{part}.jsonl.gz"))
+        speakers[part] = {cut.supervisions[0].speaker for cut in cuts}
+        assert {cut.supervisions[0].gender for cut in cuts} == {"F", "M"}
+        audio = cuts[0].load_audio()
+        assert audio.shape == (1, cuts[0].num_samples) and cuts[0].sampling_rate == 16000 and abs(audio).max() > 0.01
+    assert not speakers["train"] & speakers["dev"] and not speakers["train"] & speakers["test"]
+    assert not speakers["dev"] & speakers["test"]
+
+
+def test_text_of_every_kept_sentence_round_trips_through_its_tokenizer(prepared):
+    from icefall_ext.files import read_jsonl
+    from icefall_ext.text.bbpe import ByteBPE
+
+    data_dir, _ = prepared
+    tokenizer = {script: ByteBPE.load(data_dir / f"lang_bbpe_300_{script}") for script in ("tailo", "hanlo")}
+    for item in read_jsonl(data_dir / "text/mini_supervisions_test.jsonl.gz"):
+        for script, text in (("hanlo", item["text"]), ("tailo", item["custom"].get("tailo"))):
+            if text:
+                assert tokenizer[script].decode(tokenizer[script].encode(text)) == text
+
+
+def test_audit_finds_every_planted_trap_and_nothing_else_is_rejected(prepared):
+    data_dir, _ = prepared
+    (corpus_dir,) = data_dir.glob("corpus-*")
+    with open(corpus_dir / "PLANTED.tsv", encoding="utf-8", newline="") as stream:
+        planted = list(csv.DictReader(stream, delimiter="\t"))
+    assert len(planted) >= 10
+    rows = audit_rows(data_dir)
+    assert rows, "the default run shows the audit at work"
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(prepared, tmp_path):
+    data_dir, _ = prepared
+    undisturbed = contents(data_dir)
+    undisturbed = {name: digest for name, digest in undisturbed.items() if "lang_bbpe_280" not in name}
+    dice = random.Random(7)
+    for _ in range(8):
+        with subprocess.Popen(
+            command(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=environment(), start_new_session=True,
+        ) as process:  # fmt: skip
+            time.sleep(dice.uniform(0.3, 4.0))
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    result = run(tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {name for name in contents(tmp_path) if name.endswith(".partial")} == set()
+    assert contents(tmp_path) == undisturbed
+
+
+def test_second_run_in_the_same_folder_is_refused_while_the_first_works(prepared):
+    data_dir, _ = prepared
+    with subprocess.Popen(["sleep", "60"]) as other:
+        (data_dir / ".lock").write_text(f"{other.pid}\n")
+        result = run(data_dir)
+        other.terminate()
+    assert result.returncode == 2 and f"process {other.pid} is working there" in result.stderr
+    assert run(data_dir).returncode == 0, "the lock of a process that is gone does not count"
+
+
+def test_stage_before_its_input_says_which_stage_to_run(tmp_path):
+    result = run(tmp_path, "--stage", "3")
+    assert result.returncode == 1 and result.stderr.startswith("run.sh: stage 3")
+    assert "run the stages before it" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_corpus_folder_of_another_layout_stops_with_what_was_expected_and_found(tmp_path):
+    (tmp_path / "corpus/audio").mkdir(parents=True)
+    (tmp_path / "corpus/README.txt").write_text("hello")
+    result = run(tmp_path / "data", "--corpus", "tat", "--corpus-dir", str(tmp_path / "corpus"))
+    assert result.returncode == 1
+    assert "xpected" in result.stderr and "README.txt" in result.stderr and "audio/" in result.stderr
+
+
+def test_own_table_goes_through_the_same_stages(tmp_path, prepared):
+    data_dir, _ = prepared
+    from icefall_ext.files import read_jsonl
+
+    (tmp_path / "mine").mkdir()
+    recordings = {r["id"]: r for r in read_jsonl(data_dir / "manifests/mini_recordings_train.jsonl.gz")}
+    supervisions = list(read_jsonl(data_dir / "text/mini_supervisions_train.jsonl.gz"))
+    for part, chosen in (("train", supervisions[:-4]), ("dev", supervisions[-4:-2]), ("test", supervisions[-2:])):
+        with open(tmp_path / f"mine/{part}.tsv", "w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter="\t")
+            writer.writerow(["id", "audio", "text", "phonetic", "speaker", "gender"])
+            for item in chosen:
+                audio = ROOT / recordings[item["recording_id"]]["sources"][0]["source"]
+                tailo = item["custom"].get("tailo", "")
+                writer.writerow([item["id"], audio, item["text"], tailo, f"{part}-{item['speaker']}", item["gender"]])
+    result = run(tmp_path / "data", "--corpus", "table", "--corpus-dir", str(tmp_path / "mine"))
+    assert result.returncode == 0, result.stdout + result.stderr
+    statistics = (tmp_path / "data/statistics.tsv").read_text(encoding="utf-8").splitlines()
+    assert statistics[1].split("\t")[1:] == [f"{len(supervisions) - 4:,}", "2", "2"]
+    assert json.loads((tmp_path / "data/stages/4.json").read_text())["title"] == "cuts and statistics"
