@@ -1,8 +1,9 @@
-"""Tai-lo text: words to syllables (initial, final, tone, neutral) and back, with diacritics (`tsi̍t`) or digits (`tsit8`).
+"""Tai-lo text: words to syllables (initial, final, tone, neutral) and back, in diacritics (tsi̍t) or digits (tsit8).
 
-Both notations are recognised syllable by syllable, in NFC, NFD or a mixture, in any case. What is read is written back in
-full: capitals, `-`, `--`, and the lexical tone after `--`. What is not Tai-lo (Han, Zhuyin, arabic digits, `%`, foreign words)
-stays as it is and is reported with its place; the tokens of `parse` always join to the text they came from.
+Both notations are recognised syllable by syllable, in NFC, NFD or a mixture, in any case. What is read is written
+back in full: capitals, `-`, `--`, and the lexical tone after `--`. What is not Tai-lo (Han, Zhuyin, arabic digits,
+`%`, foreign words) stays as it is and is reported with its place; the tokens of `parse` always join to the text they
+came from. A foreign word that happens to be spelled like a syllable (`a`, `to`, `sit`) cannot be told from one.
 
 >>> parse_word("tai5-pak4").diacritic(), parse_word("lâng--ê").number()
 ('tâi-pak', 'lang5--e5')
@@ -12,8 +13,8 @@ stays as it is and is reported with its place; the tokens of `parse` always join
 >>> [(problem.start, problem.text, problem.reason) for problem in parsed.problems]
 [(14, '98', 'arabic digits'), (16, '%', 'symbol')]
 
-Traps: `\\w` does not match U+030D, so a `\\w+` tokenizer cuts tsi̍t in two; tone 8 never composes and neither do m̀ m̂ m̄ n̂ n̄, so
-lengths are counted in syllables, not in code points.
+Traps: `\\w` does not match U+030D, so a `\\w+` tokenizer cuts tsi̍t in two; tone 8 never composes and neither do
+m̀ m̂ m̄ n̂ n̄, so lengths are counted in syllables, not in code points.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from icefall_ext.text import tailo_spelling as spelling
-from icefall_ext.text.tailo_scan import LONG_DASH, PIECES, PUNCTUATION, SCANNER, between_letters, fold_width, why_unreadable
+from icefall_ext.text.tailo_scan import PIECES, SCANNER, between_letters, fold_width, plain_punctuation, why_unreadable
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Syllable:
 class Word:
     """Syllables, what joins each to the one before it ("", "-" or "--"), and which letters of its base are capitals.
 
-    Bit i of `capitals[k]` is letter i of syllable k. The first join is empty but for a suffix that is written apart (`--ah`).
+    Bit i of `capitals[k]` is letter i of syllable k. The first join is empty but for a suffix written apart (`--ah`);
+    without joins given, `--` goes before the first neutral syllable and `-` between the others.
     """
 
     syllables: tuple[Syllable, ...]
@@ -74,13 +77,17 @@ class Word:
 
     def __post_init__(self) -> None:
         if not self.joins:
-            neutral = [False, *(s.neutral for s in self.syllables)]
-            inner = ("--" if now and not before else "-" for before, now in zip(neutral[1:], neutral[2:]))
-            object.__setattr__(self, "joins", ("--" if neutral[1] else "", *inner))
+            neutral = [s.neutral for s in self.syllables]
+            inner = ("--" if now and not before else "-" for before, now in pairwise(neutral))
+            object.__setattr__(self, "joins", ("--" if neutral[:1] == [True] else "", *inner))
         if not self.capitals:
             object.__setattr__(self, "capitals", (0,) * len(self.syllables))
         if not len(self.syllables) == len(self.joins) == len(self.capitals) > 0:
             raise ValueError("a word needs at least one syllable, and one join and one capital mask for each")
+        if not {self.joins[0]} <= {"", "-", "--"} or not {*self.joins[1:]} <= {"-", "--"}:
+            raise ValueError(f"joins are {self.joins}; they are '-' or '--', and the first may be empty")
+        if "--" in self.joins and not all(s.neutral for s in self.syllables[self.joins.index("--") :]):
+            raise ValueError("the syllables after '--' are neutral")
 
     def lower(self) -> Word:
         return Word(self.syllables, self.joins)
@@ -88,13 +95,13 @@ class Word:
     def number(self) -> str:
         return "".join(
             f"{join}{spelling.capitalise(s.base, mask)}{s.tone}"
-            for join, s, mask in zip(self.joins, self.syllables, self.capitals)
+            for join, s, mask in zip(self.joins, self.syllables, self.capitals, strict=True)
         )
 
     def diacritic(self, unicode_form: str = "NFC") -> str:
         return "".join(
             join + spelling.spell_with_mark(s.base, s.tone, mask, unicode_form)
-            for join, s, mask in zip(self.joins, self.syllables, self.capitals)
+            for join, s, mask in zip(self.joins, self.syllables, self.capitals, strict=True)
         )
 
     __str__ = diacritic
@@ -148,17 +155,24 @@ class _Reading(NamedTuple):
 
     syllable: Syllable | None = None
     capitals: int = 0
-    numbered: bool = False
+    tone_from: Literal["digit", "mark", "neither"] = "neither"
     reason: str = ""
 
 
 _SYLLABLE = re.compile(r"([A-Za-z]+)([\u0300-\u036f]*)([A-Za-z]*)([0-9]*)")
+_SEVERAL_MARKS = re.compile(r"[A-Za-z][A-Za-z\u0300-\u036f]*[0-9]*")
+_LETTER_AFTER_DIGIT = re.compile(r"[0-9][A-Za-z]")
 
 
 @lru_cache(maxsize=1 << 16)
 def _read_syllable(piece: str) -> _Reading:
-    match = _SYLLABLE.fullmatch(unicodedata.normalize("NFD", fold_width(piece)))
+    decomposed = unicodedata.normalize("NFD", fold_width(piece))
+    match = _SYLLABLE.fullmatch(decomposed)
     if not match:
+        if _SEVERAL_MARKS.fullmatch(decomposed):
+            return _Reading(reason="marks on more than one letter: a hyphen may be missing")
+        if _LETTER_AFTER_DIGIT.search(decomposed):
+            return _Reading(reason="a letter after a digit: a hyphen may be missing")
         return _Reading(reason=why_unreadable(piece))
     before, marks, after, digits = match.groups()
     letters = before + after
@@ -186,7 +200,8 @@ def _read_syllable(piece: str) -> _Reading:
     elif not spelling.tone_is_usual(final, tone):
         reason = "an unusual tone for this final"
     capitals = sum(1 << i for i, letter in enumerate(letters) if letter.isupper())
-    return _Reading(Syllable(initial, final, tone), capitals, bool(digits), reason)
+    tone_from = "digit" if digits else "mark" if marks else "neither"
+    return _Reading(Syllable(initial, final, tone), capitals, tone_from, reason)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -209,8 +224,8 @@ def _read_chunk(chunk: str) -> tuple[tuple[Token, ...], tuple[Problem, ...]]:
             tuple(reading.capitals for reading in readings),
         )
         tokens.append(Token(start, text, WORD, word))
-        if len({reading.numbered for reading in readings}) > 1:
-            problems.append(Problem(start, text, "some syllables with a digit, some without", read=True))
+        if {"digit", "neither"} <= {reading.tone_from for reading in readings}:
+            problems.append(Problem(start, text, "a digit may be missing: other syllables have one", read=True))
         if fold_width(text) != text:
             problems.append(Problem(start, text, "full-width or typographic letters, digits or hyphens", read=True))
         pending.clear()
@@ -240,8 +255,10 @@ def parse(text: str) -> Parsed:
         kind, start, found = match.lastgroup, match.start(), match.group()
         if kind == "chunk":
             read, wrong = _read_chunk(found)
-            tokens.extend(Token(start + token.start, *token[1:]) for token in read)
-            problems.extend(Problem(start + problem.start, *problem[1:]) for problem in wrong)
+            for offset, part, part_kind, word in read:
+                tokens.append(Token(start + offset, part, part_kind, word))
+            for offset, part, reason, was_read in wrong:
+                problems.append(Problem(start + offset, part, reason, was_read))
         elif kind == "space":
             tokens.append(Token(start, found, SPACE))
         elif kind in ("punct", "ellipsis", "dash"):
@@ -275,7 +292,7 @@ def to_diacritics(text: str, unicode_form: str = "NFC") -> str:
 
 
 class Normalized(NamedTuple):
-    """`changes` counts by kind (spelling, case, punctuation, spaces); the places of `problems` are those of the input."""
+    """`changes` counts by kind (spelling, case, punctuation, spaces); the places of `problems` are in the input."""
 
     text: str
     changes: Counter[str]
@@ -283,17 +300,12 @@ class Normalized(NamedTuple):
 
 
 @lru_cache(maxsize=1 << 16)
-def _normal_chunk(chunk: str, form: str, case: str) -> tuple[str, tuple[str, ...]]:
-    parts, changes = [], []
-    for token in _read_chunk(chunk)[0]:
-        if not token.word:
-            parts.append(token.text)
-            continue
-        kept = token.word.number() if form == "number" else token.word.diacritic()
-        cased = kept if case == "keep" else kept.lower()
-        changes += ["spelling"] * (kept != token.text) + ["case"] * (cased != kept)
-        parts.append(cased)
-    return "".join(parts), tuple(changes)
+def _normal_word(text: str, form: str, case: str) -> tuple[str, tuple[str, ...]]:
+    word = parse_word(text)
+    kept = word.number() if form == "number" else word.diacritic()
+    written = kept if case == "keep" else kept.lower()
+    changes = ("spelling",) * (kept != text) + ("case",) * (written != kept)
+    return written, changes
 
 
 def normalize(
@@ -314,20 +326,20 @@ def normalize(
     ):
         if value not in allowed:
             raise ValueError(f"{name} is {value!r}; it is {allowed[0]!r} or {allowed[1]!r}")
+    tokens, problems = parse(text)
     changes: Counter[str] = Counter()
     parts: list[str] = []
-    for match in SCANNER.finditer(text):
-        kind, found = match.lastgroup, match.group()
-        if kind == "chunk":
-            found, changed = _normal_chunk(found, form, case)
-            changes.update(changed)
-        elif kind in ("punct", "ellipsis", "dash"):
-            plain = {"punct": PUNCTUATION.get(found), "ellipsis": "...", "dash": LONG_DASH}[kind]
-            if punctuation == "drop":
-                plain = " "
-            changes["punctuation"] += plain != found
+    for i, (_, found, kind, _) in enumerate(tokens):
+        if kind == WORD:
+            found, changed = _normal_word(found, form, case)
+            for change in changed:
+                changes[change] += 1
+        elif kind == PUNCTUATION:
+            plain = plain_punctuation(found) if punctuation == "keep" else " "
+            if plain != found:
+                changes["punctuation"] += 1
             found = plain
+        elif kind == SPACE and (found != " " or i in (0, len(tokens) - 1)):
+            changes["spaces"] += 1
         parts.append(found)
-    joined = "".join(parts)
-    clean = " ".join(joined.split())
-    return Normalized(clean, changes, parse(text).problems)
+    return Normalized(" ".join("".join(parts).split()), changes, problems)

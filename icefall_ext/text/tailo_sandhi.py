@@ -1,7 +1,7 @@
 """Tone sandhi of Tai-lo syllables: from the citation tones that are written to the surface tones that are spoken.
 
-In a tone group every syllable but the last changes; a syllable before a neutral one keeps its tone (`X--Y`), and the neutral
-one loses its own. A final -h drops where its syllable changes, so the tone found there is one of the smooth tones.
+In a tone group every syllable but the last changes; a syllable before a neutral one keeps its tone (`X--Y`), and the
+neutral one loses its own. A final -h drops where its syllable changes, so the tone found there is an open one.
 
 | final        | change                                       | before 仔                    |
 |--------------|----------------------------------------------|------------------------------|
@@ -20,7 +20,7 @@ from typing import Literal
 from icefall_ext.text.tailo import Syllable, Word
 
 NEUTRAL = 0
-# Chao digits, 5 high to 1 low; one digit is a short level. 6 merges with 2 in most of Taiwan; this is the level of Lo̍k-káng.
+# Chao digits, 5 high to 1 low; a single one is short. Most of Taiwan has no 6: this is the level it keeps in Lo̍k-káng.
 CONTOURS = {NEUTRAL: "21", 1: "44", 2: "53", 3: "21", 4: "32", 5: "24", 6: "22", 7: "33", 8: "4", 9: "35"}
 
 Tone5 = Literal["south", "north"]
@@ -48,6 +48,11 @@ def changed_tone(syllable: Syllable, *, tone5: Tone5 = "south", before_a: bool =
     return _TONE5[tone5] if tone == 5 else _SMOOTH.get(tone, tone)
 
 
+def loses_glottal_stop(syllable: Syllable, surface: int) -> bool:
+    """Whether the -h of `syllable` is not spoken: where it changed into a tone of the open syllables."""
+    return syllable.final[-1] == "h" and surface not in (NEUTRAL, 4, 8)
+
+
 def sandhi(
     group: Sequence[Syllable],
     *,
@@ -57,8 +62,8 @@ def sandhi(
 ) -> list[int]:
     """Surface tones of one tone group, NEUTRAL for neutral syllables.
 
-    `diminutives` are the places of 仔 (the syllable before it takes the rule for 仔, itself it changes as a tone 2 does);
-    `tripled` those of the first syllables of tripled adjectives.
+    `diminutives` are the places of 仔 (the syllable before it takes its own rule, 仔 itself changes as any tone 2);
+    `tripled` are those of the first syllables of tripled adjectives.
     """
     if tone5 not in _TONE5:
         raise ValueError(f"tone5 is {tone5!r}; it is 'south' or 'north'")

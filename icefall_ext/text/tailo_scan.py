@@ -1,7 +1,7 @@
-"""Cuts text into stretches that may be Tai-lo, spaces, punctuation, and what cannot be read, with the reason for the last.
+"""Cuts text into stretches that may be Tai-lo, spaces, punctuation, and what cannot be read, with the reason why.
 
-A stretch that may be Tai-lo takes in every letter, digit and mark that touches it, so that a syllable with something foreign
-in it (`tai⁵`, a Cyrillic а, a spacing acute) is never half read. Han and Zhuyin may touch a word without spoiling it.
+A stretch that may be Tai-lo takes in every letter, digit and mark that touches it, so that a syllable with something
+foreign in it (tai⁵, a Cyrillic letter, a spacing acute) is never half read. Han and Zhuyin may touch a word.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 _HYPHEN_FORMS = "\u2010\u2011\u2212\ufe63\uff0d"
 _HYPHEN = f"[\\-{_HYPHEN_FORMS}]"
 _LONG_DASH = "\u2012-\u2015\u2500\u2e3a\u2e3b\ufe58"
-LONG_DASH = "\u2014"
+_ANY_DASH = f"\\-{_HYPHEN_FORMS}{_LONG_DASH}"
 
 # Radicals, iteration mark, zero, numerals; extension A; unified; compatibility; planes 2 and 3.
 _HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -21,10 +21,10 @@ _ZHUYIN = "\u3100-\u312f\u31a0-\u31bf"
 _EASTERN = "\u1100-\u11ff\u2e80-\ua4cf\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 _COMBINING = "\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _SPACING_MARK = "\\^\u00a8\u00af\u00b4\u00b8\u02b0-\u02ff"
-_LETTER = f"(?:[^\\W_{_EASTERN}]|[{_COMBINING}{_SPACING_MARK}])"
+_LETTERS = f"(?:[^\\W_{_EASTERN}]+|[{_COMBINING}{_SPACING_MARK}]+)+"  # nothing that may fail ever follows it
 
 _STOP, _ELLIPSIS = ".。．｡", "…⋯‥"
-PUNCTUATION = {
+_PLAIN = {
     form: plain
     for plain, forms in {
         '"': "“”„‟«»「」『』｢｣《》〈〉〝〞〟＂",
@@ -43,7 +43,6 @@ PUNCTUATION = {
         "}": "｝",
         "~": "～〜",
         "·": "•‧・･",
-        "...": _ELLIPSIS,
         "-": _HYPHEN_FORMS,
     }.items()
     for form in forms + plain
@@ -51,23 +50,23 @@ PUNCTUATION = {
 
 SCANNER = re.compile(
     f"""
-      (?P<zhuyin>  (?:˙?[{_ZHUYIN}][\u02b0-\u02ff\u0307\u030d]*)+ )
-    | (?P<dash>    {_HYPHEN}*[{_LONG_DASH}](?:{_HYPHEN}|[{_LONG_DASH}])* | {_HYPHEN}{{3,}}(?:{_HYPHEN}|[{_LONG_DASH}])* )
-    | (?P<chunk>   {_HYPHEN}{{0,2}}{_LETTER}+(?:{_HYPHEN}{{1,2}}{_LETTER}+)* )
+      (?P<chunk>   (?!˙[{_ZHUYIN}]) {_HYPHEN}{{0,2}} {_LETTERS} (?: {_HYPHEN}{{1,2}} {_LETTERS} )* )
     | (?P<space>   \\s+ )
+    | (?P<dash>    {_HYPHEN}* [{_LONG_DASH}] [{_ANY_DASH}]* | {_HYPHEN}{{3,}} [{_ANY_DASH}]* )
     | (?P<ellipsis>[{_STOP}{_ELLIPSIS}]{{2,}} | [{_ELLIPSIS}] )
-    | (?P<punct>   [{re.escape("".join(c for c in PUNCTUATION if len(c) == 1))}] )
+    | (?P<punct>   [{re.escape("".join(_PLAIN))}] )
     | (?P<han>     [{_HAN}]+ )
-    | (?P<letters> (?:(?![{_HAN}{_ZHUYIN}])[{_EASTERN}])+ )
+    | (?P<zhuyin>  (?: ˙? [{_ZHUYIN}] [\u02b0-\u02ff\u0307\u030d]* )+ )
+    | (?P<letters> (?: (?! [{_HAN}{_ZHUYIN}] ) [{_EASTERN}] )+ )
     | (?P<other>   . )
-    """.replace("#", "\\#"),
+    """,
     re.VERBOSE | re.DOTALL,
 )
-PIECES = re.compile(f"({_HYPHEN}*)([^\\-{_HYPHEN_FORMS}]+)")
+PIECES = re.compile(f"({_HYPHEN}*)([^\\-{_HYPHEN_FORMS}]+)")  # of a chunk: join, piece
 
 # One code point for one, so that places in the folded text are places in the text.
 _FOLD = {0xFF01 + i: 0x21 + i for i in range(94)} | {ord(form): ord("-") for form in _HYPHEN_FORMS}
-_touches_letter = re.compile(_LETTER).match
+_touches_letter = re.compile(_LETTERS).match
 
 
 def fold_width(piece: str) -> str:
@@ -75,8 +74,13 @@ def fold_width(piece: str) -> str:
     return piece if piece.isascii() else piece.translate(_FOLD)
 
 
+def plain_punctuation(mark: str) -> str:
+    """ASCII where there is such a mark; `...` for any run of stops, one em dash for any long dash."""
+    return _PLAIN.get(mark) or ("..." if mark[0] in _STOP + _ELLIPSIS else "—")
+
+
 def between_letters(text: str, start: int, end: int) -> bool:
-    return bool(start and _touches_letter(text, start - 1) and _touches_letter(text, end))
+    return bool(start > 0 and _touches_letter(text, start - 1) and _touches_letter(text, end))
 
 
 def why_unreadable(text: str) -> str:

@@ -1,15 +1,15 @@
 """The spelling of one Tai-lo syllable: which initials, finals and tones there are, and where the tone mark goes.
 
-Tones 1 and 4 are both unmarked and differ by the final alone: 4 when it ends in p, t, k or h, 1 otherwise. So these two are
-bound to their finals, or the written form could not be read back. The other tones are marked and safe on any final; those
-that the phonology does not know (`kà` with tone 8, `hònnh` with tone 3, heard in contractions, particles and loans) are
-told from the usual ones by `tone_is_usual`.
+Tones 1 and 4 are both unmarked and differ by the final alone: 4 when it ends in p, t, k or h, 1 otherwise. So these two
+are bound to their finals, or the written form could not be read back. The other tones are marked and safe on any final;
+those that the phonology does not know (8 in sia̍ng, 3 in hònnh: contractions, particles, loans) are told from the usual
+ones by `tone_is_usual`.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 INITIALS = ("p", "ph", "b", "m", "t", "th", "n", "l", "k", "kh", "ng", "g", "ts", "tsh", "s", "j", "h", "")
 
@@ -83,10 +83,9 @@ def base_exists(initial: str, final: str) -> bool:
     return initial in INITIALS and final in _FINALS
 
 
-@lru_cache(maxsize=None)
+@cache
 def _all_bases() -> dict[str, tuple[str, str]]:
-    # The split is unique: no final begins with a letter that could lengthen an initial (h, s, g), except m and ng themselves,
-    # which take neither an initial m or ng nor the other's place.
+    # No base has two splits: finals do not begin with a letter that lengthens an initial (h, s, g).
     return {i + f: (i, f) for i in INITIALS for f in FINALS if base_exists(i, f)}
 
 
@@ -104,10 +103,10 @@ def tone_is_usual(final: str, tone: int) -> bool:
     return tone in (4, 8, 9) if is_checked(final) else tone not in (4, 8)
 
 
-@lru_cache(maxsize=None)
+@cache
 def mark_position(base: str) -> int:
     """Index of the letter that carries the mark: a, then oo, e, o, i, u, m, n; the second of `iu`, `ui` and `ere`."""
-    initial, final = split_base(base) or ("", base)
+    initial, final = _all_bases()[base]
     for letters, offset in (("a", 0), ("oo", 0), ("ere", 2), ("e", 0), ("o", 0), ("iri", 2), ("iu", 1), ("ui", 1)):
         if letters in final:
             return len(initial) + final.index(letters) + offset
