@@ -1,7 +1,8 @@
 """Cuts with their audio from the manifests and the prepared text, and a table of what they hold.
 
 Below the data folder it reads manifests/{corpus}_recordings_{part}.jsonl.gz and
-text/{corpus}_supervisions_{part}.jsonl.gz, and writes wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with --fbank
+text/{corpus}_supervisions_{part}.jsonl.gz, and writes wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with
+--fbank
 also fbank/{corpus}_cuts_{part}.jsonl.gz.
 """
 
