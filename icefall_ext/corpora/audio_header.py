@@ -76,12 +76,14 @@ def _parse_wav(start: bytes, size: int) -> AudioHeader | None:
             held = (size - offset) // block
             promised = held if length in _UNKNOWN_LENGTHS else length // block
             return AudioHeader(rate, channels, min(held, promised), coding, promised)
+        if offset + length > size:
+            raise BadAudio(reasons.TRUNCATED, "the file ends before its audio begins")
         if name == b"fmt ":
             described = _parse_format(start[offset : offset + min(length, 40)])
             if described is None:
                 return None
         offset += length + (length & 1)
-    if offset >= size:
+    if offset + 8 > size:
         raise BadAudio(reasons.TRUNCATED, "the file ends before its audio begins")
     return None
 

@@ -119,7 +119,7 @@ class CommonVoiceCorpus:
         text, custom = _text_of(values, place, report)
         if not text or not usable(audio, report, place, _AS_ALWAYS):
             return None
-            said = self._seconds.get(name)
+        said = self._seconds.get(name)
         if said is not None and abs(said - audio.seconds) > self._options.tolerances.seconds:
             note = f"kept; the clip has {audio.seconds:.2f} s"
             report.repaired(reasons.DURATION_DISAGREES, place, field="clip_durations.tsv", value=said, note=note)

@@ -21,12 +21,14 @@ def split_speakers(sizes: Mapping[str, int], shares: Shares) -> dict[str, str]:
     total = sum(sizes.values())
     part_of = dict.fromkeys(sizes, "train")
     order = sorted(sizes, key=lambda name: hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
-    for part, share in wanted:
-        room = share * total
-        for speaker in order:
-            if part_of[speaker] == "train" and sizes[speaker] <= room:
-                part_of[speaker] = part
+    for still_to_fill, (part, share) in zip(range(len(wanted), 0, -1), wanted, strict=True):
+        room, free = share * total, [speaker for speaker in order if part_of[speaker] == "train"]
+        spare = len(free) - still_to_fill  # one speaker is left for each part after this one, train among them
+        chosen = []
+        for speaker in free:
+            if sizes[speaker] <= room and len(chosen) < spare:
+                chosen.append(speaker)
                 room -= sizes[speaker]
-        if part not in part_of.values():
-            part_of[min((s for s in order if part_of[s] == "train"), key=sizes.__getitem__)] = part
+        for speaker in chosen or [min(free, key=sizes.__getitem__)]:
+            part_of[speaker] = part
     return part_of

@@ -130,7 +130,7 @@ class TableCorpus:
         place = f"{row.place} {row.values['audio'].strip()}"
         if not usable(audio, report, place, _AS_ALWAYS):
             return None
-            id = row.values["audio"].strip() if _is_segment(row.values) else row.values["id"].strip()
+        id = row.values["audio"].strip() if _is_segment(row.values) else row.values["id"].strip()
         if id in taken:
             report.rejected(reasons.DUPLICATE_ID, row.place, field="id", value=id, note="an earlier row has it")
             return None

@@ -120,11 +120,17 @@ def _files_by_stem(path: str, suffixes: tuple[str, ...], report: Report, corpus:
         elif not _is_utf8(stem):
             report.rejected(reasons.BAD_FILE_NAME, relative(entry.path, corpus))
         elif stem in files:
+            files[stem], spare = sorted((files[stem], entry.path), key=lambda file: _rank(file, suffixes))
             note = f"{os.path.basename(files[stem])} was taken"
-            report.rejected(reasons.SECOND_FILE, relative(entry.path, corpus), note=note)
+            report.rejected(reasons.SECOND_FILE, relative(spare, corpus), note=note)
         else:
             files[stem] = entry.path
     return files
+
+
+def _rank(file: str, suffixes: tuple[str, ...]) -> int:
+    """The wav before the flac of the same name."""
+    return suffixes.index(os.path.splitext(file)[1].lower())
 
 
 def _entries(path: str, report: Report, corpus: str) -> list[os.DirEntry[str]]:
