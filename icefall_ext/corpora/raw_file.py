@@ -13,6 +13,6 @@ def read_start(path: str, count: int) -> tuple[int, bytes]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "not a regular file", path)
-        return status.st_size, os.read(descriptor, count)
+        return status.st_size, os.read(descriptor, min(count, status.st_size))
     finally:
         os.close(descriptor)

@@ -19,6 +19,7 @@ from lhotse.audio import AudioSource
 from tat_tree import Tree, imported, wav_bytes, write
 
 from icefall_ext.bin.prepare_manifests import Config, main
+from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader, read_header
 from icefall_ext.corpora.base import Options
 from icefall_ext.corpora.manifest import audit_path, manifest_paths, recording_line, supervision_line, write_manifests
@@ -226,3 +227,11 @@ def test_header_of_a_file_agrees_with_the_manifest(tmp_path: Path):
     path = write(tmp_path / "a.wav", wav_bytes(1.5))
     line, seconds = recording_line("a", str(path), read_header(str(path)))
     assert (json.loads(line)["num_samples"], seconds) == (24000, 1.5)
+
+
+def test_every_reason_is_explained_to_the_person_who_meets_it():
+    page = (ROOT / "docs/corpora.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    explained = {phrase for row in rows for phrase in row.split(", ")}
+    known = {value for name, value in vars(reasons).items() if name.isupper()}
+    assert known - explained == set()
