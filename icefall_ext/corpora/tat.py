@@ -53,8 +53,9 @@ class TatCorpus:
         lines = []
         for root in layout.roots:
             audio = [root.audio[name] for name in layout.microphones if name in root.audio]
-            places = ", ".join(relative(path, layout.folder) + "/" for path in (root.labels, *audio))
-            lines.append(f"{os.path.join(layout.folder, root.name)} ({root.part or 'split by speaker'}: {places})")
+            home = os.path.join(layout.folder, root.name)
+            places = ", ".join(relative(path, home) + "/" for path in (root.labels, *audio))
+            lines.append(f"{os.path.normpath(home)} ({root.part or 'split by speaker'}: {places})")
         counts = ", ".join(f"{part} {len(folders):,}" for part, folders in self._folders.items())
         lines.append(f"speaker folders: {counts}; microphone: {', '.join(layout.microphones) or 'not named'}")
         return lines

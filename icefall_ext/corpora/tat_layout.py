@@ -57,6 +57,7 @@ def find_layout(folder: str | os.PathLike[str], microphones: Sequence[str] = (AU
         roots = [_open_root(folder, "")]
     if None in {root.part for root in roots} and len(roots) > 1:
         raise UserError(f"{folder}: some folders name a part and some do not: {', '.join(r.name for r in roots)}")
+    roots.sort(key=lambda root: (PARTS.index(root.part or PARTS[0]), root.name))
     chosen = _choose(microphones, roots)
     return Layout(folder, tuple(_keep_roots_with(chosen, roots)), chosen)
 

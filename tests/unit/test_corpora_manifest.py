@@ -161,7 +161,7 @@ def test_program_says_what_it_read_wrote_and_rejected(tmp_path: Path):
     ran = run_program("--corpus", "tat", "--corpus-dir", corpus, "--data-dir", tmp_path / "data", "--mic", "condenser")
     assert ran.returncode == 0, ran.stderr
     lines = [line.strip() for line in ran.stdout.splitlines()]
-    assert any(line.startswith("reads") and "train: TAT-MOE-train/json/" in line for line in lines)
+    assert any(line.startswith("reads") and "TAT-MOE-train (train: json/, condenser/wav/)" in line for line in lines)
     assert any(line.startswith("wrote") and "(33 utterances, 7 speakers, 0.01 h)" in line for line in lines)
     assert any("(2 rejected, 3 repaired, 0 ignored)" in line for line in lines)
     assert "rejected 1  empty text (first: TAT-MOE-train/json/KH_KHM0001/0002-5.0.json)" in lines
