@@ -2,8 +2,7 @@
 
 Below the data folder it reads manifests/{corpus}_recordings_{part}.jsonl.gz and
 text/{corpus}_supervisions_{part}.jsonl.gz, and writes wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with
---fbank
-also fbank/{corpus}_cuts_{part}.jsonl.gz.
+--fbank also fbank/{corpus}_cuts_{part}.jsonl.gz.
 """
 
 from __future__ import annotations
