@@ -94,9 +94,14 @@ def read_lines(path: str | Path) -> Iterator[str]:
         opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the stage that makes it first") from None
+    number = 0
     with opened as stream:
-        for line in stream:
-            yield line.rstrip("\n")
+        try:
+            for line in stream:
+                number += 1
+                yield line.rstrip("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 ({error.reason}, soon after line {number}); convert it first") from None
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
