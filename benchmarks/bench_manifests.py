@@ -3,7 +3,7 @@
 The corpus is written for the occasion in TAT's layout: full labels (0.8 kB) and wavs of a 44-byte header and ten
 milliseconds, because importing reads headers alone. Every run is a process of its own, on files in the page cache.
 
-    python benchmarks/bench_manifests.py --pairs 10000 100000 --work-dir /a/disk/with/room
+    python -m benchmarks.bench_manifests --pairs 10000 100000 --work-dir /a/disk/with/room
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from icefall_ext import console
@@ -63,7 +64,8 @@ def main(cfg: Config) -> None:
             rows.append((name, f"{pairs:,}", f"{seconds[kind]:.2f}", rate, f"{memory:,.0f}", faster))
         shutil.rmtree(corpus)
     console.table(("", "pairs", "seconds", "pairs/s", "peak MB", "times the loop"), rows)
-    console.says(f"{len(os.sched_getaffinity(0))} cores, {processor()}; Python {platform.python_version()}")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("lhotse", "soundfile", "torch"))
+    console.says(f"{len(os.sched_getaffinity(0))} cores, {processor()}; Python {platform.python_version()}, {versions}")
 
 
 def write_corpus(corpus: Path, pairs: int) -> None:
@@ -114,7 +116,17 @@ def label(number: int, speaker: str, card: str, sentence: str) -> bytes:
 
 
 def run_one(cfg: Config, kind: str, corpus: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--measure", kind, "--work-dir", corpus, "--nj", cfg.nj]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.bench_manifests",
+        "--measure",
+        kind,
+        "--work-dir",
+        corpus,
+        "--nj",
+        cfg.nj,
+    ]
     ran = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(ran.stdout.splitlines()[-1])
 

@@ -29,6 +29,8 @@ class Table:
         self.columns: list[str] = []
         with self._open() as stream:
             self.columns = self._first(stream)
+        if _encoding_problem("".join(self.columns)):
+            raise UserError(f"{path}: line 1: not UTF-8; save the table in that encoding")
         missing = [name for name in required if name not in self.columns]
         if missing:
             raise UserError(

@@ -54,6 +54,8 @@ def read_label(
         institution, separator, _ = folder.partition("_")
         custom["institution"] = institution if separator else ""
         speaker = folder
+    elif not speaker:
+        values.repaired(reasons.MISSING_KEY, keys.speaker, "", f"kept; the folder {folder} is taken for a speaker")
     custom |= {"card": card, "sentence": sentence}
     custom |= {name: values.optional(key) for name, key in keys.about.items()}
     gender = values.expected(keys.gender)
@@ -101,7 +103,7 @@ class _Values:
             self._report.rejected(reasons.MISSING_KEY, self._shown, field=key)
             return None
         if not isinstance(value, (str, int, float)):
-            self._report.rejected(reasons.NOT_TEXT, self._shown, field=key, value=json.dumps(value))
+            self._report.rejected(reasons.NOT_TEXT, self._shown, field=key, value=json.dumps(value)[:80])
             return None
         return self._clean(key, value)
 

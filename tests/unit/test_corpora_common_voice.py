@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from lhotse import Recording
 from tat_tree import Part, imported, write
 
 from icefall_ext.audit import IGNORED, REJECTED, REPAIRED
@@ -102,6 +103,12 @@ def test_row_becomes_a_supervision_with_text_reading_and_votes(release: Release)
     recording = next(r for r in part.recordings if r["id"] == "common_voice_nan-tw_1")
     assert (recording["sampling_rate"], recording["num_samples"]) == (16000, 8000)
     assert recording["transforms"][0]["kwargs"]["source_sampling_rate"] == 32000
+
+
+def test_lhotse_reads_a_clip_at_16_khz_and_the_length_of_the_manifest(release: Release):
+    release.row()
+    recording = Recording.from_dict(train(release).recordings[1])
+    assert recording.id == "common_voice_nan-tw_1" and recording.load_audio().shape == (1, 8000)
 
 
 @pytest.mark.parametrize(

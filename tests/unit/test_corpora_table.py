@@ -217,6 +217,15 @@ def test_tables_that_cannot_be_used_are_one_line(tmp_path: Path, files: dict[str
     assert message in str(caught.value)
 
 
+def test_table_in_another_encoding_is_one_line(tmp_path: Path):
+    write(tmp_path / "train.tsv", "id\taudio\ttext\t腔調\n".encode("big5"))
+    with pytest.raises(UserError, match=r"train.tsv: line 1: not UTF-8; save the table in that encoding"):
+        check_layout("table", tmp_path)
+    write(tmp_path / "train.tsv", "id\taudio\ttext\n".encode("utf-16"))
+    with pytest.raises(UserError, match=r"train.tsv: line 1: not UTF-8"):
+        check_layout("table", tmp_path)
+
+
 def test_broken_quotes_of_a_csv_name_the_line(tmp_path: Path):
     write(tmp_path / "train.csv", b'id,audio,text\nu1,a.wav,"open\n')
     with pytest.raises(UserError, match=r"train.csv: line 2: unexpected end of data"):

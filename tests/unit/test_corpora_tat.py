@@ -566,7 +566,7 @@ def test_part_without_a_usable_sentence_is_an_error_after_its_rows_were_written(
 # -- siblings
 
 
-def hat_label(speaker: str, number: int) -> bytes:
+def hat_label(speaker: str | None, number: int) -> bytes:
     fields = {
         "id": 145260,
         "客語漢字": "頭前斡轉正片",
@@ -591,6 +591,14 @@ def test_hat_is_read_with_its_own_keys(tmp_path: Path):
     assert (supervision["speaker"], supervision["gender"]) == ("HF301", "F")
     custom = supervision["custom"]
     assert (custom["pinyin"], custom["card"], custom["sentence"], custom["age"]) == ("teu55 cien55", "E1009", "1", "60")
+
+
+def test_hat_label_without_a_speaker_is_kept_and_listed(tmp_path: Path):
+    write(tmp_path / "corpus/train/json/HF3010001E1009/HF3010001E1009_1.json", hat_label(None, 1))
+    write(tmp_path / "corpus/train/wav/HF3010001E1009/HF3010001E1009_1.wav", wav_bytes())
+    part = imported("hat", tmp_path / "corpus", tmp_path / "data")["train"]
+    assert part.supervisions[0]["speaker"] == "HF3010001E1009"
+    assert only_row(part, REPAIRED, reasons.MISSING_KEY)["field"] == "發音員編號"
 
 
 def test_hat_without_parts_is_split_so_that_no_speaker_is_in_two(tmp_path: Path):
