@@ -1,9 +1,10 @@
 """How fast the mini corpus is generated, and how well its tones can be told apart.
 
-Speed: both microphones, label and files written, on one core; times real time counts the speech once. Tones: a linear
-classifier on five pitch points, measured from the samples, and the duration of the rime, leaving one speaker out at a time.
+Speed: both microphones, label and files written, on one core; times real time counts the speech once. Tones: a
+linear classifier on five pitch points, measured from the samples, and the duration of the rime, leaving one speaker
+out at a time.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_mini_corpus.py
+    OMP_NUM_THREADS=1 python -m benchmarks.bench_mini_corpus
 """
 
 from __future__ import annotations
@@ -58,10 +59,11 @@ def report_speed(hours: float, runs: int) -> None:
             elapsed.append(samples / RATE / (time.perf_counter() - wall))
             spent.append(samples / RATE / (time.process_time() - cpu))
     says(f"{samples / RATE:,.0f} s of speech, {len(MICROPHONES)} microphones, {runs} runs on one core:")
-    says(f"times real time, median (lowest-highest): {_spread(elapsed)} by the clock, {_spread(spent)} by processor time")
+    says(f"{_spread(elapsed)} times real time by the clock, {_spread(spent)} by processor time")
 
 
 def _spread(values: list[float]) -> str:
+    """Median (lowest-highest)."""
     return f"{median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
 
 
@@ -118,7 +120,8 @@ def report_tones(what: str, samples_of: Callable[[Speaker], list[Sample]], speak
         classify = _linear_classifier(known)
         confusions.update((tone, classify(features)) for tone, features in centred[left_out])
     right = sum(count for (said, heard), count in confusions.items() if said == heard)
-    says(f"{what}: {right / confusions.total():.1%} of {confusions.total():,} right, {len(speakers)} speakers, one left out")
+    total = confusions.total()
+    says(f"{what}: {right / total:.1%} of {total:,} right; {len(speakers)} speakers, one left out at a time")
     rows = [[said, *(confusions[said, heard] or "." for heard in NICKNAME_TONES)] for said in NICKNAME_TONES]
     table(["tone", *(f"as {tone}" for tone in NICKNAME_TONES)], rows)
 

@@ -1,7 +1,8 @@
-"""Generate the mini corpus: Hokkien speech by synthetic speakers in TAT-MOE's layout, and two languages to pre-train on.
+"""Generate the mini corpus: Hokkien speech by synthetic speakers in TAT-MOE's layout, and two languages to
+pre-train on.
 
-The same options always give the same bytes. An interrupted run continues, a complete corpus is kept as it is, and a folder
-that holds anything else is refused.
+The same options always give the same bytes. An interrupted run continues, a complete corpus is kept as it is, and a
+folder that holds anything else is refused.
 """
 
 from __future__ import annotations

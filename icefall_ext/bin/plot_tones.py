@@ -1,4 +1,5 @@
-"""Draw and write a few syllables of every tone, and a sentence, as synthetic speakers say them: to look at and listen to.
+"""Draw and write a few syllables of every tone, and a sentence, as synthetic speakers say them: to look at and
+listen to.
 
 The picture shows spectrograms with the F0 that was meant (line) and the F0 measured from the samples (dots).
 """
@@ -100,7 +101,7 @@ def draw(path: Path, speakers: list[Speaker], tones: list[list[Item]], sentence:
             _draw_item(axes, item, speaker)
             axes.set_title(item.labels[0])
     _draw_item(figure.add_subplot(grid[-1, :]), sentence, speakers[0])
-    figure.suptitle("F0: meant (line), measured (dots); below the sentence its written tones, and the spoken one if another")
+    figure.suptitle("F0 meant (line) and measured (dots); in the sentence, written tone and spoken one if another")
     figure.savefig(path, dpi=90)
     console.wrote(path)
 

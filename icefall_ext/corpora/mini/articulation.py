@@ -15,7 +15,9 @@ _CREAK = "q"  # glottal closure
 
 @dataclass
 class Spoken:
-    """One syllable as it will be said: phones, how long its rime lasts, and its pitch in Chao digits (1 low, 5 high)."""
+    """One syllable as it will be said: phones, how long its rime lasts, and its pitch in Chao digits (1 low, 5
+    high).
+    """
 
     onset: tuple[str, ...]
     nucleus: tuple[tuple[str, float], ...]  # vowel (or m, N) and its share of the rime
@@ -125,8 +127,9 @@ class _Mouth:
         for position, (name, share) in enumerate(syllable.nucleus):
             start, self.now = self.now, self.now + seconds * share
             target = _target(name)
-            zero = CONSONANTS[name].nasal_zero if name in CONSONANTS else _NASAL_VOWEL_ZERO if syllable.nasal else NASAL_POLE
+            zero = _NASAL_VOWEL_ZERO if syllable.nasal else NASAL_POLE
             if name in CONSONANTS:
+                zero = CONSONANTS[name].nasal_zero
                 score.voice.step(start + 0.01, 0.75 * syllable.loudness, 0.02)
             glide = min(_GLIDE if position == 0 else 0.09, 0.5 * (self.now - start))
             score.tract_at(start + glide, *target, zero)

@@ -1,8 +1,8 @@
 """Making a folder of many files so that it can be interrupted, continued and recognised.
 
-`mini.json` in the folder holds what decides its bytes. While it is being made, `.building/` keeps one file for each finished
-task; a task without one is done again from the start. In the end what the tasks reported is gathered in their order, so the
-result knows neither how many processes there were nor how often it was interrupted.
+`mini.json` in the folder holds what decides its bytes. While it is being made, `.building/` keeps one file for each
+finished task; a task without one is done again from the start. In the end what the tasks reported is gathered in
+their order, so the result knows neither how many processes there were nor how often it was interrupted.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def build(plan: Plan, nj: int) -> None:
         shutil.rmtree(plan.folder / _BUILDING, ignore_errors=True)
         if (found := count_files(plan.folder, plan.neighbours)) < known["files"]:
             raise UserError(
-                f"{plan.folder}: {known['files'] - found:,} of the {known['files']:,} files of this {plan.what} are gone; "
-                "remove the folder and run the same command again"
+                f"{plan.folder}: {known['files'] - found:,} of the {known['files']:,} files of this {plan.what} "
+                "are gone; remove the folder and run the same command again"
             )
         console.kept(plan.folder, f"{plan.what}, {known['summary']}")
         return
@@ -77,7 +77,8 @@ def count_files(folder: Path, neighbours: frozenset[str]) -> int:
     """Audio files and labels, without stray ones."""
     count = 0
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name != _BUILDING and not (place == str(folder) and name in neighbours)]
+        outside = {_BUILDING, *(neighbours if place == str(folder) else ())}
+        folders[:] = [name for name in folders if name not in outside]
         count += sum(name.endswith((".wav", ".json")) and not name.startswith(".") for name in names)
     return count - (folder / MARKER).exists()
 

@@ -1,7 +1,8 @@
 """Random decisions that are the same on every Python and numpy: seeded by name, one independent stream per name.
 
-Decisions draw on `random.Random.random`, whose stream Python promises to keep, and noise on the raw words of PCG64, whose
-stream numpy promises to keep; numpy's distributions and Python's `choice` and `shuffle` carry no such promise.
+Decisions draw on `random.Random.random`, whose stream Python promises to keep, and noise on the raw words of PCG64,
+whose stream numpy promises to keep; numpy's distributions and Python's `choice` and `shuffle` carry no such
+promise.
 """
 
 from __future__ import annotations

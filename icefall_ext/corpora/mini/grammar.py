@@ -1,8 +1,9 @@
 """A small Hokkien grammar: which sentences there are, where a tone group ends, and how a sentence is written.
 
-A rule is a name and, indented, its alternatives. `{name}` is another rule or a group of the lexicon, `{count:animal}` a number,
-the noun's own classifier and a noun, `{this:animal}` the same with 這 or 彼, `{nickname}` a name whose tone nothing but the
-voice tells. `#` ends a tone group, `,` ends one with a pause. Other words stand in the lexicon's function words.
+A rule is a name and, indented, its alternatives. `{name}` is another rule or a group of the lexicon,
+`{count:animal}` a number, the noun's own classifier and a noun, `{this:animal}` the same with 這 or 彼,
+`{nickname}` a name whose tone nothing but the voice tells. `#` ends a tone group, `,` ends one with a pause. Other
+words stand in the lexicon's function words.
 """
 
 from __future__ import annotations
@@ -171,6 +172,7 @@ class Sentence:
 @lru_cache(maxsize=1)
 def _rules() -> dict[str, list[list[str]]]:
     rules: dict[str, list[list[str]]] = {}
+    name = ""
     for line in _RULES.strip().splitlines():
         if line.startswith(" "):
             rules[name].append(line.split())
@@ -183,7 +185,8 @@ def _rules() -> dict[str, list[list[str]]]:
 @lru_cache(maxsize=1)
 def _function_words() -> dict[str, Entry]:
     known = {entry.han: entry for entry in GROUPS["function"]}
-    known.update((entry.han, entry) for name in ("classifier", "adjective", "trade", "eat", "person") for entry in GROUPS[name])
+    for name in ("classifier", "adjective", "trade", "eat", "person"):
+        known.update((entry.han, entry) for entry in GROUPS[name])
     return known
 
 

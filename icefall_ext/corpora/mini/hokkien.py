@@ -1,10 +1,12 @@
-"""How a Hokkien sentence is spoken: sandhi in each tone group, phones of each syllable, and how long everything lasts."""
+"""How a Hokkien sentence is spoken: sandhi in each tone group, phones of each syllable, and how long everything
+lasts.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 from icefall_ext.corpora.mini.articulation import Spoken
 from icefall_ext.corpora.mini.dice import Dice
@@ -58,7 +60,7 @@ class Said:
     spoken: list[Spoken]
 
 
-@lru_cache(maxsize=None)
+@cache
 def phones_of(initial: str, final: str) -> Phones:
     """Tai-lo initial and final to phones; a written -h is the glottal stop q."""
     nasal = "nn" in final
@@ -100,9 +102,9 @@ def say(sentence: Sentence, tone5: str, rate: float, dice: Dice) -> Said:
     for number, group in enumerate(sentence.groups):
         syllables = [syllable for entry in group.words for syllable in entry.word.syllables]
         surface = sandhi_of_words([entry.word for entry in group.words], tone5=tone5)
+        at_end = _END_OF_PHRASE if group.pause or number == last_group else _END_OF_GROUP
         for place, (syllable, tone) in enumerate(zip(syllables, surface)):
-            ends_group = place == len(syllables) - 1
-            lengthening = 1.0 if not ends_group else _END_OF_PHRASE if group.pause or number == last_group else _END_OF_GROUP
+            lengthening = at_end if place == len(syllables) - 1 else 1.0
             said.spoken.append(_spoken(syllable, tone, lengthening, rate, dice, pause))
             pause = 0.0
         said.syllables.extend(syllables)

@@ -1,13 +1,13 @@
 """What a microphone makes of a voice: distance and room, frequency response, and noise of its own.
 
-Room and response are one filter, applied to blocks in the frequency domain (overlap-save). The noise of a session is made
-once, four seconds that close into a circle, and every utterance begins somewhere else in it.
+Room and response are one filter, applied to blocks in the frequency domain (overlap-save). The noise of a session
+is made once, four seconds that close into a circle, and every utterance begins somewhere else in it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _response(microphone: Microphone, session: Session) -> np.ndarray:
     return np.fft.rfft(np.roll(heard, _AHEAD)[:_TAIL], _BLOCK)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _capsule(microphone: Microphone) -> np.ndarray:
     hertz = np.fft.rfftfreq(_BLOCK, 1 / RATE)
     low = hertz / microphone.low_cut
@@ -110,7 +110,7 @@ def _noise(microphone: Microphone, session: Session) -> np.ndarray:
     return noise * (VOWEL_LEVEL * session.noise * 10 ** (microphone.noise_db / 20))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _noise_of_its_own(microphone: Microphone) -> tuple[np.ndarray, np.ndarray]:
     """Spectrum of the noise, so scaled that its RMS is 1, and samples of the hum of the mains."""
     hertz = np.fft.rfftfreq(_NOISE, 1 / RATE)

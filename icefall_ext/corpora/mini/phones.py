@@ -56,7 +56,9 @@ class Consonant:
         return self.voiced >= 0.4 and not self.hiss
 
 
-def _stop(locus: tuple[float, float, float], follows: float, noise: tuple, back: tuple | None = None, **more) -> Consonant:
+def _stop(
+    locus: tuple[float, float, float], follows: float, noise: tuple, back: tuple | None = None, **more
+) -> Consonant:
     return Consonant(locus, follows, **{"closure": 0.065, "noise": noise, "back_noise": back, "burst": 1.0, **more})
 
 

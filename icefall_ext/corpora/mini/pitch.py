@@ -1,7 +1,8 @@
-"""F0 measured from samples, without looking at what the synthesizer meant: to check it, not to compete with pitch trackers.
+"""F0 measured from samples, without looking at what the synthesizer meant: to check it, not to compete with pitch
+trackers.
 
-Normalised autocorrelation of 40 ms windows, divided by that of the window itself; the first peak near the highest one, so
-that a multiple of the period does not win.
+Normalised autocorrelation of 40 ms windows, divided by that of the window itself; the first peak near the highest
+one, so that a multiple of the period does not win.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def measure_pitch(samples: np.ndarray, lowest: float = 60.0, highest: float = 42
     similarity /= np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)[: _WINDOW // 2 + 1] / np.sum(window**2)
     shortest, longest = int(RATE / highest), min(int(RATE / lowest), _WINDOW // 2 - 1)
     lags = np.arange(shortest, longest)
-    middle = similarity[:, shortest:longest]
-    is_peak = (middle >= similarity[:, shortest - 1 : longest - 1]) & (middle > similarity[:, shortest + 1 : longest + 1])
+    before, middle, after = (similarity[:, shortest + step : longest + step] for step in (-1, 0, 1))
+    is_peak = (middle >= before) & (middle > after)
     best = np.where(is_peak, middle, -1).max(axis=1)
     first = (is_peak & (middle > 0.9 * best[:, None])).argmax(axis=1)
     row = np.arange(len(frames))

@@ -1,8 +1,9 @@
 """The melody of an utterance: F0 in Hz for every millisecond from the contours of its syllables.
 
-A contour sets five targets across the rime, in Chao digits (1 low, 5 high) on a scale of the speaker's own; between rimes the
-target moves in a straight line. The phrase declines and starts anew after a pause. What the folds do lags behind what they
-aim at: the targets pass a causal filter, so that a syllable begins where the one before it ended (carry-over).
+A contour sets five targets across the rime, in Chao digits (1 low, 5 high) on a scale of the speaker's own; between
+rimes the target moves in a straight line. The phrase declines and starts anew after a pause. What the folds do lags
+behind what they aim at: the targets pass a causal filter, so that a syllable begins where the one before it ended
+(carry-over).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How many speakers and how much speech each part gets for a number of hours of training speech.
 
-Speakers grow with the square root of the hours, 200 at one hour, as long as each can say 15 seconds. Eval and test hold one
-fifteenth of the speech and one fourteenth of the speakers each. Every part has as many women as men.
+Speakers grow with the square root of the hours, 200 at one hour, as long as each can say 15 seconds. Eval and test
+hold one fifteenth of the speech and one fourteenth of the speakers each. Every part has as many women as men.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Source languages for pre-training: `source/{tonal,nontonal}/wav/<SPK>/<id>.wav` and a table that the importer reads."""
+"""Source languages for pre-training: `source/{tonal,nontonal}/wav/<SPK>/<id>.wav` and a table that the importer
+reads.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Two invented languages for pre-training, from the same vocal tracts: one with four tones, one with stress only.
 
-The tonal one has the phones, syllables and tones of Mandarin, third-tone sandhi included; the other the phones, consonant
-clusters, reduced vowels and pitch accents of English. Words are drawn once from a fixed seed and used by Zipf's law; nothing
-means anything. Transcripts are the languages' own phones: `ma1 xiang4`, `STREH1-MAX0`.
+The tonal one has the phones, syllables and tones of Mandarin, third-tone sandhi included; the other the phones,
+consonant clusters, reduced vowels and pitch accents of English. Words are drawn once from a fixed seed and used by
+Zipf's law; nothing means anything. Transcripts are the languages' own phones: `ma1 xiang4`, `STREH1-MAX0`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,26 @@ _WORDS = 800
 _COMMA = (0.2, 0.45)  # s
 Syllable = tuple[str, str, str, int]  # onset, nucleus, coda as spelled; tone or stress
 
-# spelling -> phones
-_TONAL_ONSETS = {
-    "": "", "b": "p", "p": "ph", "m": "m", "f": "f", "d": "t", "t": "th", "n": "n", "l": "l", "g": "k", "k": "kh", "h": "x",
-    "j": "tc", "q": "tch", "x": "c", "zh": "tr", "ch": "trh", "sh": "sr", "r": "rz", "z": "ts", "c": "tsh", "s": "s",
-}  # fmt: skip
-_TONAL_RIMES = {
-    "a": "a", "ai": "a:.6 i:.4", "ao": "a:.6 u:.4", "an": "a n", "ang": "A N", "ou": "o:.6 u:.4", "en": "@ n", "eng": "@ N",
-    "e": "o", "u": "u", "uo": "u:.3 O:.7", "ui": "u:.25 e:.4 i:.35", "un": "u:.5 @:.5 n", "ong": "U N", "uan": "u:.3 a:.7 n",
-    "i": "i", "ia": "i:.3 a:.7", "ie": "i:.3 E:.7", "iao": "i:.2 a:.45 u:.35", "iu": "i:.3 o:.35 u:.35", "ian": "i:.3 E:.7 n",
-    "in": "i n", "iang": "i:.3 A:.7 N", "ing": "i N", "v": "y", "ve": "y:.35 E:.65", "vn": "y n",
-}  # fmt: skip
-_PALATAL, _NO_PALATAL = ("j", "q", "x"), ("zh", "ch", "sh", "r", "z", "c", "s", "g", "k", "h", "f")
-_BUZZING = {"zh": "r=", "ch": "r=", "sh": "r=", "r": "r=", "z": "z=", "c": "z=", "s": "z="}  # zhi, si: a vowel of their own
+
+def _table(text: str) -> dict[str, str]:
+    """Spelling -> phones; vowels of a rime with their shares."""
+    entries = (entry.split(maxsplit=1) for entry in text.split(","))
+    return {spelling: phones.strip() for spelling, phones in entries}
+
+
+_TONAL_ONSETS = {"": ""} | _table("""
+    b p, p ph, m m, f f, d t, t th, n n, l l, g k, k kh, h x, j tc, q tch, x c, zh tr, ch trh, sh sr, r rz, z ts,
+    c tsh, s s
+""")
+_TONAL_RIMES = _table("""
+    a a, ai a:.6 i:.4, ao a:.6 u:.4, an a n, ang A N, ou o:.6 u:.4, en @ n, eng @ N, e o, u u, uo u:.3 O:.7,
+    ui u:.25 e:.4 i:.35, un u:.5 @:.5 n, ong U N, uan u:.3 a:.7 n, i i, ia i:.3 a:.7, ie i:.3 E:.7,
+    iao i:.2 a:.45 u:.35, iu i:.3 o:.35 u:.35, ian i:.3 E:.7 n, in i n, iang i:.3 A:.7 N, ing i N, v y,
+    ve y:.35 E:.65, vn y n
+""")
+_PALATAL, _LABIAL = ("j", "q", "x"), ("b", "p", "m", "f")
+_NEVER_PALATAL = ("zh", "ch", "sh", "r", "z", "c", "s", "g", "k", "h", "f")
+_BUZZING = {**dict.fromkeys(("zh", "ch", "sh", "r"), "r="), **dict.fromkeys(("z", "c", "s"), "z=")}  # before -i
 _TONES = {
     0: (2.6, 2.2, 1.8),
     1: (4.9, 4.9, 4.8),
@@ -40,20 +47,18 @@ _TONES = {
 }
 _LOW_THIRD = (2.0, 1.6, 1.3, 1.1, 1.0)  # before anything but another third tone
 
-_STRESS_ONSETS = {
-    "": "", "P": "ph", "T": "th", "K": "kh", "B": "b", "D": "d", "G": "g", "F": "f", "V": "v", "S": "s", "Z": "z", "SH": "sh",
-    "CH": "tch", "JH": "dj", "HH": "h", "M": "m", "N": "n", "L": "l", "R": "r", "W": "w", "Y": "j", "ST": "s t", "SP": "s p",
-    "SK": "s k", "STR": "s t r", "PR": "ph r", "TR": "th r", "KR": "kh r", "BL": "b l", "KL": "kh l", "FL": "f l", "GR": "g r",
-}  # fmt: skip
-_STRESS_VOWELS = {
-    "IY": "i", "IH": "I", "EH": "E", "AE": "ae", "AA": "A", "AO": "O", "UH": "U", "UW": "u", "AH": "V", "ER": "r3",
-    "EY": "e:.6 i:.4", "AY": "a:.6 i:.4", "OW": "o:.5 u:.5", "AW": "a:.6 u:.4",
-}  # fmt: skip
+_STRESS_ONSETS = {"": ""} | _table("""
+    P ph, T th, K kh, B b, D d, G g, F f, V v, S s, Z z, SH sh, CH tch, JH dj, HH h, M m, N n, L l, R r, W w, Y j,
+    ST s t, SP s p, SK s k, STR s t r, PR ph r, TR th r, KR kh r, BL b l, KL kh l, FL f l, GR g r
+""")
+_STRESS_VOWELS = _table("""
+    IY i, IH I, EH E, AE ae, AA A, AO O, UH U, UW u, AH V, ER r3, EY e:.6 i:.4, AY a:.6 i:.4, OW o:.5 u:.5,
+    AW a:.6 u:.4
+""")
 _REDUCED = {"AX": "@", "IX": "I", "AXR": "r3"}
-_STRESS_CODAS = {
-    "": "", "P": "p", "T": "t", "K": "k", "S": "s", "Z": "z", "N": "n", "M": "m", "L": "l", "D": "d", "V": "v", "F": "f",
-    "NG": "N", "ST": "s t", "NT": "n t", "ND": "n d", "KS": "k s", "LD": "l d", "NS": "n s",
-}  # fmt: skip
+_STRESS_CODAS = {"": ""} | _table("""
+    P p, T t, K k, S s, Z z, N n, M m, L l, D d, V v, F f, NG N, ST s t, NT n t, ND n d, KS k s, LD l d, NS n s
+""")
 
 
 def tonal_sentence(rate: float, dice: Dice) -> tuple[list[Spoken], str]:
@@ -71,10 +76,15 @@ def tonal_sentence(rate: float, dice: Dice) -> tuple[list[Spoken], str]:
         seconds = 0.21 * rate * dice.bell(1.0, 0.09) * (0.6 if tone == 0 else 1.3 if last else 1.0)
         spoken.append(
             Spoken(
-                tuple(_TONAL_ONSETS[onset].split()), vowels, coda, max(seconds, 0.06), contour,
+                tuple(_TONAL_ONSETS[onset].split()),
+                vowels,
+                coda,
+                max(seconds, 0.06),
+                contour,
                 loudness=dice.between(0.85, 1.1) * (0.7 if tone == 0 else 1.0),
-                onset_scale=rate * dice.between(0.85, 1.15), pause_s=pauses[place],
-            )  # fmt: skip
+                onset_scale=rate * dice.between(0.85, 1.15),
+                pause_s=pauses[place],
+            )
         )
     return spoken, " ".join("".join(f"{onset}{rime}{tone}" for onset, rime, _, tone in word) for word, _ in words)
 
@@ -92,10 +102,15 @@ def stress_sentence(rate: float, dice: Dice) -> tuple[list[Spoken], str]:
         seconds = (0.19 if stress else 0.09) * rate * dice.bell(1.0, 0.12) * (1.4 if last else 1.0)
         spoken.append(
             Spoken(
-                tuple(_STRESS_ONSETS[onset].split()), vowels, tuple(_STRESS_CODAS[coda].split()), max(seconds, 0.05), contour,
+                tuple(_STRESS_ONSETS[onset].split()),
+                vowels,
+                tuple(_STRESS_CODAS[coda].split()),
+                max(seconds, 0.05),
+                contour,
                 loudness=dice.between(0.9, 1.1) * (1.0 if stress else 0.6),
-                onset_scale=rate * (0.95 if stress else 0.75) * dice.between(0.85, 1.15), pause_s=pauses[place],
-            )  # fmt: skip
+                onset_scale=rate * (0.95 if stress else 0.75) * dice.between(0.85, 1.15),
+                pause_s=pauses[place],
+            )
         )
     return spoken, " ".join("-".join(f"{o}{v}{stress}{c}" for o, v, c, stress in word) for word, _ in words)
 
@@ -152,12 +167,20 @@ def _tonal_words() -> list[tuple[Syllable, ...]]:
 def _tonal_syllable(dice: Dice) -> Syllable:
     while True:
         onset, rime = dice.pick(list(_TONAL_ONSETS)), dice.pick(list(_TONAL_RIMES))
-        high_front = rime[0] in "iv"
-        if onset in _PALATAL and not high_front or onset in _NO_PALATAL and high_front and not (rime == "i" and onset in _BUZZING):
-            continue
-        if onset in ("b", "p", "m", "f") and rime[0] in "uv" and rime != "u" or rime[0] == "v" and onset not in (*_PALATAL, "n", "l"):
-            continue
-        return onset, rime, "", 1 + dice.below(4)
+        if _goes_together(onset, rime):
+            return onset, rime, "", 1 + dice.below(4)
+
+
+def _goes_together(onset: str, rime: str) -> bool:
+    if rime == "i" and onset in _BUZZING:
+        return True
+    if rime[0] == "v":
+        return onset in (*_PALATAL, "n", "l")
+    if rime[0] == "i":
+        return onset not in _NEVER_PALATAL
+    if rime[0] == "u" and onset in _LABIAL:
+        return rime == "u"
+    return onset not in _PALATAL
 
 
 @lru_cache(maxsize=1)

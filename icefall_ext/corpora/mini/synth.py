@@ -1,10 +1,10 @@
 """A source-filter synthesizer: what the vocal folds and the tract do over time, turned into samples.
 
-Excitation: a glottal pulse read from a band-limited table at the phase of F0, and noise at the glottis. Both pass a cascade
-of five formants and a nasal pole and zero, which move every 10 ms: frames of 20 ms are filtered in the frequency domain by
-`H = numerator / rfft(denominator polynomial)` and overlap-added, with 10 ms of room for the filter to ring. Noise made in
-the mouth (bursts, frication) passes a fixed spectrum per place of articulation instead and joins before the inverse FFT.
-Frames without excitation cost nothing.
+Excitation: a glottal pulse read from a band-limited table at the phase of F0, and noise at the glottis. Both pass a
+cascade of five formants and a nasal pole and zero, which move every 10 ms: frames of 20 ms are filtered in the
+frequency domain by `H = numerator / rfft(denominator polynomial)` and overlap-added, with 10 ms of room for the
+filter to ring. Noise made in the mouth (bursts, frication) passes a fixed spectrum per place of articulation
+instead and joins before the inverse FFT. Frames without excitation cost nothing.
 """
 
 from __future__ import annotations
@@ -62,14 +62,16 @@ class Track:
 
 @dataclass
 class Score:
-    """What to play. `shapes[i]` is the moment from which mouth noise has the spectrum `(centre Hz, width Hz, floor)`."""
+    """What to play. `shapes[i]` is the moment from which mouth noise has the spectrum `(centre Hz, width Hz,
+    floor)`.
+    """
 
     seconds: float = 0.0
     voice: Track = field(default_factory=Track)
     breath: Track = field(default_factory=Track)
     hiss: Track = field(default_factory=Track)
     shapes: list[tuple[float, tuple[float, float, float]]] = field(default_factory=list)
-    formants: list[tuple[float, float, float, float, float]] = field(default_factory=list)  # time, F1, F2, F3, nasal zero
+    formants: list[tuple[float, ...]] = field(default_factory=list)  # time, F1, F2, F3, nasal zero
 
     def tract_at(self, time: float, f1: float, f2: float, f3: float, nasal_zero: float = NASAL_POLE) -> None:
         last = self.formants[-1][0] if self.formants else 0.0
@@ -88,7 +90,8 @@ def render(score: Score, pitch: np.ndarray, voice: Voice, seed: int) -> np.ndarr
     voiced, breath, hiss = (track.every(times) for track in (score.voice, score.breath, score.hiss))
     noise = white_noise(seed, ticks * TICK + ticks)
     noise, wobble = noise[: ticks * TICK], noise[ticks * TICK :]
-    source = _smooth(voiced) * _pulses(pitch[:ticks] * (1 + voice.jitter * wobble), voiced + np.append(voiced[1:], 0) > 0, voice)
+    sounding = voiced + np.append(voiced[1:], 0) > 0
+    source = _smooth(voiced) * _pulses(pitch[:ticks] * (1 + voice.jitter * wobble), sounding, voice)
     source += _smooth(breath + voice.breath * voiced) * noise
     mouth_noise = _in_hops(_smooth(hiss) * noise)
     source = _in_hops(source)
@@ -208,7 +211,7 @@ def _shape_response(score: Score, frames: np.ndarray, voice: Voice) -> np.ndarra
     distinct = sorted({shape for _, shape in score.shapes})
     hertz = np.arange(FFT // 2 + 1) * (RATE / FFT)
     scale = voice.tract**0.7
-    rows = np.array([1 / (1 + ((hertz - centre * scale) / width) ** 2) ** 1.5 + floor for centre, width, floor in distinct])
+    rows = np.array([1 / (1 + ((hertz - f * scale) / width) ** 2) ** 1.5 + floor for f, width, floor in distinct])
     starts = np.array([start for start, _ in score.shapes])
     centres = (frames * HOP + WINDOW / 2) / RATE
     playing = np.clip(np.searchsorted(starts, centres, side="right") - 1, 0, len(starts) - 1)

@@ -1,6 +1,7 @@
 """The Hokkien corpus in TAT-MOE's layout: the work of one speaker, and the ground truth beside the corpus.
 
-`PLANTED.tsv` lists what is wrong on purpose and `ground_truth/<part>.jsonl.gz` what was really said; no importer reads them.
+`PLANTED.tsv` lists what is wrong on purpose and `ground_truth/<part>.jsonl.gz` what was really said; no importer
+reads them.
 """
 
 from __future__ import annotations

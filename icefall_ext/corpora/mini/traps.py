@@ -1,9 +1,9 @@
 """What is wrong on purpose: a few sentences and stray files per part, as they are found in real copies of TAT-MOE.
 
-Each trap is one more sentence of some speaker (or a file beside the sentences), recorded by the first microphone only, and
-one row of PLANTED.tsv. `expected` says what a correct parser does with the sentence:
-rejected (left out, with a row in the audit), repaired (kept, with a row), listed (either of the two, with a row),
-kept (a sentence like any other), ignored (no sentence at all).
+Each trap is one more sentence of some speaker (or a file beside the sentences), recorded by the first microphone
+only, and one row of PLANTED.tsv. `expected` says what a correct parser does with the sentence: rejected (left out,
+with a row in the audit), repaired (kept, with a row), listed (either of the two, with a row), kept (a sentence like
+any other), ignored (no sentence at all).
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ def recordings(
     performance: Performance, speaker: Speaker, session: Session, microphones: tuple[Microphone, ...]
 ) -> list[np.ndarray]:
     """16-bit samples, one array for each microphone."""
-    speech = render(performance.score, melody_of(performance, speaker), speaker.voice, seed_of(performance.name, "noise"))
+    pitch = melody_of(performance, speaker)
+    speech = render(performance.score, pitch, speaker.voice, seed_of(performance.name, "noise"))
     return record(speech, session, microphones, seed_of(performance.name, "microphones"))
 
 
