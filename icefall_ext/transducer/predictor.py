@@ -52,7 +52,7 @@ class StatelessPredictor(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         if context_size > 1:
             self.conv = nn.Conv1d(dim, dim, context_size, groups=conv_groups, bias=False)
-        self._table: tuple[tuple, Tensor] | None = None
+        self._table: tuple[tuple, Tensor, Tensor] | None = None
 
     def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
         """y (N, U) -> (N, U, dim), or with need_pad=False (N, U - context_size + 1, dim); -1 stands for nothing."""
@@ -81,21 +81,23 @@ class StatelessPredictor(nn.Module):
     def _outputs(self, contexts: Tensor) -> Tensor:
         if self.context_size == 1:
             return self.embedding(contexts[:, 0])
-        rows = contexts + 1 + torch.arange(self.context_size, device=contexts.device) * (self.vocab_size + 1)
-        return F.relu(F.embedding_bag(rows, self._position_table(), mode="sum"))
+        first_rows, table = self._position_table()
+        return F.relu(F.embedding_bag(contexts + first_rows, table, mode="sum"))
 
-    def _position_table(self) -> Tensor:
-        """(context_size * (vocab_size + 1), dim): what a token adds at a position; entry 0 of each is nothing's."""
+    def _position_table(self) -> tuple[Tensor, Tensor]:
+        """The row of token 0 at each position, and the rows; the row before token 0 is nothing's, all zeros."""
         weights = (self.embedding.weight, self.conv.weight)
         version = tuple((w.data_ptr(), w._version, w.dtype) for w in weights)
         if self._table is None or self._table[0] != version:
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():  # it may outlive the search that asks first
                 groups = self.conv.groups
                 tokens = self.embedding.weight.view(self.vocab_size, groups, -1)  # (V, groups, in)
                 kernel = self.conv.weight.view(groups, -1, *self.conv.weight.shape[1:])  # (groups, out, in, C)
                 table = torch.einsum("vgi,goic->cvgo", tokens, kernel).reshape(self.context_size, self.vocab_size, -1)
-                self._table = version, F.pad(table, (0, 0, 1, 0)).flatten(0, 1)
-        return self._table[1]
+                table = F.pad(table, (0, 0, 1, 0)).flatten(0, 1)
+                first_rows = torch.arange(1, len(table), self.vocab_size + 1, device=table.device)
+            self._table = version, first_rows, table
+        return self._table[1:]
 
 
 class LstmPredictor(nn.Module):

@@ -1,0 +1,104 @@
+"""Greedy search: the most probable token or blank, frame by frame.
+
+While a stream meets blanks, its predictor output stays as it is, so several of its frames are scored at once, up to its
+next token; each stream goes at its own pace through its frames. With one token per frame the frame ends with the token
+(the topology of the beam searches); with more, a frame ends with its blank, or with its last token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icefall_ext.errors import UsageError
+from icefall_ext.transducer.predictor import BLANK
+from icefall_ext.transducer.search.base import PerStream, SearchState, TransducerSearch
+from icefall_ext.transducer.search.memory import Emissions, Outputs, to_device
+from icefall_ext.transducer.search.types import Hypothesis, Result
+
+PAIRS_AT_ONCE = {"cpu": 32, "cuda": 1024}  # of frame and context; beyond them a CPU's time grows in proportion
+
+
+@dataclass
+class GreedyStreams(PerStream):
+    """All (streams,)."""
+
+    score: np.ndarray
+    row: np.ndarray
+    emission: np.ndarray
+    frame: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        return self.row[:, None]
+
+
+@dataclass
+class GreedyState(SearchState):
+    emissions: Emissions
+
+
+@dataclass
+class GreedySearch(TransducerSearch):
+    max_symbols: int = 1  # tokens per frame
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_symbols < 1 or self.nbest > 1:
+            raise UsageError(f"greedy search: max_symbols {self.max_symbols} must be positive, and nbest "
+                             f"{self.nbest} can only be 1; take modified_beam_search for more")
+
+    @torch.inference_mode()
+    def start(self, batch: int) -> GreedyState:
+        outputs = Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj)
+        zeros = np.zeros(batch, dtype=np.int64)
+        return GreedyState(GreedyStreams(np.zeros(batch), zeros, zeros, zeros), [outputs], Emissions())
+
+    @torch.inference_mode()
+    def feed(self, state: GreedyState, encoder_out: Tensor, lengths: Tensor) -> None:
+        frames, lengths = self.prepare(encoder_out, lengths)
+        streams = state.streams.map(np.copy)
+        position, symbols = np.zeros_like(lengths), np.zeros_like(lengths)
+        while len(alive := np.flatnonzero(position < lengths)):
+            ahead = max(1, PAIRS_AT_ONCE.get(self.device.type, 1024) // len(alive))
+            best, token, inside = self._look_ahead(frames, alive, position, lengths, ahead, streams.row, state.outputs[0])
+            speaks = (token != BLANK) & inside
+            blanks = np.where(speaks.any(1), speaks.argmax(1), inside.sum(1))
+            streams.score[alive] += np.where(np.arange(ahead) < blanks[:, None], best, 0.0).sum(1)
+            position[alive] += blanks
+            symbols[alive[blanks > 0]] = 0
+
+            places = np.flatnonzero(blanks < inside.sum(1))
+            speakers, said = alive[places], token[places, blanks[places]]
+            streams.score[speakers] += best[places, blanks[places]]
+            self._emit(state, streams, speakers, said, streams.frame[speakers] + position[speakers])
+            symbols[speakers] += 1
+            full = speakers[symbols[speakers] == self.max_symbols]
+            position[full] += 1
+            symbols[full] = 0
+        streams.frame += lengths
+        state.streams = streams
+        state.trim()
+
+    def _look_ahead(self, frames: Tensor, alive: np.ndarray, position: np.ndarray, lengths: np.ndarray, ahead: int,
+                    row: np.ndarray, outputs: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The best log-probability and token of the next frames (alive, ahead), and which of them exist."""
+        wanted = position[alive, None] + np.arange(ahead)
+        inside = wanted < lengths[alive, None]
+        wanted = np.minimum(wanted, frames.shape[1] - 1) + alive[:, None] * frames.shape[1]
+        am = frames.flatten(0, 1).index_select(0, to_device(wanted.ravel(), frames.device)).view(*wanted.shape, -1)
+        best, token = self.log_probs(am, outputs[row[alive]].unsqueeze(1)).max(-1)
+        return best.double().cpu().numpy(), token.cpu().numpy(), inside
+
+    def _emit(self, state: GreedyState, streams: GreedyStreams, speakers: np.ndarray, said: np.ndarray,
+              frames: np.ndarray) -> None:
+        tokens = said.tolist()
+        streams.row[speakers] = state.outputs[0].extend(streams.row[speakers].tolist(), tokens)
+        streams.emission[speakers] = state.emissions.add(streams.emission[speakers].tolist(), tokens, frames.tolist())
+
+    def result(self, state: GreedyState) -> list[Result]:
+        paths = (state.emissions.trace(emission) for emission in state.streams.emission.tolist())
+        return [Result([Hypothesis(*path, score)]) for path, score in zip(paths, state.streams.score.tolist())]
