@@ -22,6 +22,8 @@ sentence
     {statement} , {more} .
     {statement} , {more} .
     {statement} , {more} .
+    {pronoun} 若 {act} , {pronoun} 就 {act} # .
+    {naming} .
     {naming} .
     {naming} .
     {question} ?
@@ -32,12 +34,19 @@ statement
     {who} beh {act} #
     {who} 愛 {act} #
     {who} teh {pastime} #
+    {who} 當咧 {pastime} #
+    {who} 對 {where} # 來 #
+    {who} {time} # 到 {where} #
     {who} {time} # 攏 佇 {where} # {pastime} #
     {time} # {who} 才 beh {act} #
     {where} # 有 {thing_or_animal} #
     {time} # {weather} --ah #
     {who} 看著 --ah #
     {who} 已經 轉去 --ah #
+    {pronoun} 起來 --ah #
+    {person} # 入來 --ah #
+    {pronoun} ê {cloth} # kap {pronoun} ê # 共款 #
+    {where} # 無 {food} #
     {who} 毋 出去 #
     {this:thing} # {degree} {adjective} #
     {this:animal} # 較 {adjective} #
@@ -115,6 +124,7 @@ naming
     {pronoun} 講 {nickname} # 較 懸 , {nickname} # 較 矮 #
     {time} # {nickname} # 問 {nickname} #
     {pronoun} 佮意 {nickname} , 無愛 {nickname} #
+    {pronoun} 叫 {nickname} # 去 {where} #
     {nickname} # 徛 佇 {city} , {nickname} # 徛 佇 {city} #
     {time} # {pronoun} 去 {where} # 送 {nickname} #
 question

@@ -13,14 +13,13 @@ from icefall_ext.text.tailo import Word, parse_word
 # Group: Han Tai-lo, ...  A word that Han-Lo text writes in Latin letters has the same form twice.
 _WORDS = """
 pronoun: 我 guá, 你 lí, 伊 i, 阮 gún, 咱 lán, 恁 lín, 𪜶 in
-function: beh beh, ê ê, teh teh, kap kap, --ah --ah, --ê --ê, --bô --bô, --lah --lah, 佇 tī, 共 kā, 予 hōo, 對 tuì,
-    去 khì, 來 lâi, 是 sī, 毋是 m̄-sī, 有 ū, 無 bô, 會 ē, 袂 bē, 愛 ài, 毋 m̄, 閣 koh, 嘛 mā, 攏 lóng, 真 tsin, 足 tsiok,
-    誠 tsiânn, 上 siōng, 較 khah, 這 tsit, 彼 hit, 一 tsi̍t, 逐 ta̍k, 才 tsiah, 就 tiō, 毋過 m̄-koh, 所以 sóo-í,
-    因為 in-uī, 名 miâ, 叫 kiò, 叫做 kiò-tsò, 揣 tshuē, 熟似 si̍k-sāi, 等 tán, 徛 khiā, 講 kóng, 問 mn̄g, 送 sàng,
-    共款 kāng-khuán, 佮意 kah-ì, 已經 í-king, 當咧 tng-teh, 敢 kám, 若 nā, 的時 ê-sî, 無愛 bô-ài, 毋捌 m̄-bat, 捌 bat,
-    到 kàu, 半 puànn, 點 tiám, 轉去 tńg--khì, 出去 tshut--khì, 起來 khí--lâi, 入來 ji̍p--lâi, 看著 khuànn--tio̍h,
-    先生 --sian-sinn, 小姐 --sió-tsiá
-number: 兩 nn̄g, 三 sann, 四 sì, 五 gōo, 六 la̍k, 七 tshit, 八 peh, 九 káu, 十 tsa̍p
+function: beh beh, ê ê, teh teh, kap kap, --ah --ah, --ê --ê, --bô --bô, 佇 tī, 共 kā, 予 hōo, 對 tuì, 去 khì,
+    來 lâi, 是 sī, 毋是 m̄-sī, 有 ū, 無 bô, 會 ē, 袂 bē, 愛 ài, 毋 m̄, 閣 koh, 嘛 mā, 攏 lóng, 真 tsin, 足 tsiok,
+    誠 tsiânn, 上 siōng, 較 khah, 這 tsit, 彼 hit, 才 tsiah, 就 tiō, 毋過 m̄-koh, 所以 sóo-í, 因為 in-uī, 名 miâ, 叫 kiò,
+    叫做 kiò-tsò, 揣 tshuē, 熟似 si̍k-sāi, 等 tán, 徛 khiā, 講 kóng, 問 mn̄g, 送 sàng, 共款 kāng-khuán, 佮意 kah-ì,
+    已經 í-king, 當咧 tng-teh, 敢 kám, 若 nā, 無愛 bô-ài, 毋捌 m̄-bat, 捌 bat, 到 kàu, 轉去 tńg--khì, 出去 tshut--khì,
+    起來 khí--lâi, 入來 ji̍p--lâi, 看著 khuànn--tio̍h, 先生 --sian-sinn, 小姐 --sió-tsiá
+number: 一 tsi̍t, 兩 nn̄g, 三 sann, 四 sì, 五 gōo, 六 la̍k, 七 tshit, 八 peh, 九 káu, 十 tsa̍p
 time: 今仔日 kin-á-ji̍t, 明仔載 bîn-á-tsài, 昨昏 tsa-hng, 暗時 àm-sî, 早起 tsá-khí, 下晡 ē-poo, 逐工 ta̍k-kang,
     逐年 ta̍k-nî, 後日 āu--ji̍t, 舊年 kū-nî, 拜一 pài-it, 拜三 pài-sann, 拜六 pài-la̍k, 熱天 jua̍h-thinn, 寒天 kuânn-thinn,
     頂月日 tíng-gue̍h-ji̍t
