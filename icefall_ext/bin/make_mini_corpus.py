@@ -1,5 +1,4 @@
-"""Generate the mini corpus: Hokkien speech by synthetic speakers in TAT-MOE's layout, and two languages to
-pre-train on.
+"""Generate the mini corpus: Hokkien by synthetic speakers in TAT-MOE's layout, and two languages to pre-train on.
 
 The same options always give the same bytes. An interrupted run continues, a complete corpus is kept as it is, and a
 folder that holds anything else is refused.
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from icefall_ext.cli import option, required, run
 from icefall_ext.corpora.mini.build import build, check
-from icefall_ext.corpora.mini.sizes import SHORTEST
+from icefall_ext.corpora.mini.sizes import LONGEST, SHORTEST
 from icefall_ext.corpora.mini.source_corpus import plan_source
 from icefall_ext.corpora.mini.source_languages import LANGUAGES
 from icefall_ext.corpora.mini.tat_moe import plan_corpus
@@ -30,11 +29,9 @@ class Config:
 
 
 def main(cfg: Config) -> None:
-    if cfg.mini_hours < SHORTEST or 0 < cfg.source_hours < SHORTEST or cfg.source_hours < 0:
-        raise UsageError(
-            f"--mini-hours {cfg.mini_hours:g} --source-hours {cfg.source_hours:g}: "
-            f"at least {SHORTEST} (36 seconds), or 0 for no source languages"
-        )
+    for flag, hours in (("--mini-hours", cfg.mini_hours), ("--source-hours", cfg.source_hours or SHORTEST)):
+        if not SHORTEST <= hours <= LONGEST:
+            raise UsageError(f"{flag} {hours:g}: at least {SHORTEST:g} (36 seconds), at most {LONGEST:g}")
     if cfg.nj < 0:
         raise UsageError(f"--nj {cfg.nj}: at least 1, or 0 for one process for each core")
     plans = [plan_corpus(cfg.corpus_dir, cfg.mini_hours, cfg.seed)]

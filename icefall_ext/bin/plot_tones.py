@@ -1,5 +1,4 @@
-"""Draw and write a few syllables of every tone, and a sentence, as synthetic speakers say them: to look at and
-listen to.
+"""Draw and write a syllable in every tone and a sentence, as synthetic speakers say them: to look at and listen to.
 
 The picture shows spectrograms with the F0 that was meant (line) and the F0 measured from the samples (dots).
 """
@@ -122,7 +121,7 @@ def _draw_item(axes, item: Item, speaker: Speaker) -> None:
         inside = slice(int(onset * 1000), int(offset * 1000))
         pitch.plot(np.arange(len(item.meant))[inside] / 1000, item.meant[inside], color="tab:red", linewidth=2)
         if len(item.labels) > 1:
-            pitch.text(onset, speaker.voice.pitch * 0.5, label, fontsize=8)
+            pitch.text(aligned.start + 0.01, speaker.voice.pitch * 2.05, label, fontsize=9, va="top")
             pitch.axvline(aligned.start, color="tab:green", linewidth=0.5)
     measured = measure_pitch(item.samples)
     pitch.plot(np.arange(len(measured)) * HOP_S, measured, ".", color="tab:blue", markersize=3)

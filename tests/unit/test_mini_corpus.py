@@ -127,13 +127,22 @@ def test_a_complete_corpus_that_lost_files_is_noticed(corpus, tmp_path):
         build(plan_corpus(tmp_path / "copy", HOURS, 3), 1)
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        build(plan_corpus(tmp_path / "file" / "corpus", HOURS, 1), 1)
+
+
 def test_too_little_space_is_said_before_work_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(building.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
     with pytest.raises(UserError, match="GB are needed and 0.0 GB free"):
         build(plan_corpus(tmp_path / "corpus", 100, 1), 1)
 
 
-@pytest.mark.parametrize("options", [{"mini_hours": 0}, {"mini_hours": -1}, {"source_hours": -1}, {"nj": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [{"mini_hours": 0}, {"mini_hours": float("nan")}, {"mini_hours": float("inf")}, {"source_hours": -1}, {"nj": -1}],
+)
 def test_impossible_sizes_are_usage_errors(tmp_path, options):
     with pytest.raises(UsageError, match="at least"):
         main(Config(corpus_dir=tmp_path / "corpus", **options))
@@ -187,6 +196,14 @@ def test_every_part_holds_every_trap_once(corpus):
     for part in PARTS:
         assert sorted(row["trap"] for row in planted(corpus) if row["part"] == part) == expected
     assert len({row["file"] for row in planted(corpus)}) == len(planted(corpus))
+
+
+@pytest.mark.parametrize("speakers", [2, 10, 14, 20, 282, 3464])
+def test_traps_are_spread_over_the_speakers_and_none_is_lost(speakers):
+    homes = {trap.name: speaker for speaker in range(speakers) for _, trap in traps.traps_of(speaker, speakers)}
+    assert homes.keys() == {trap.name for trap in traps.TRAPS}
+    assert homes["sentence_6.1"] == homes["sentence_6.10"] and homes["unpadded_speaker"] == 0
+    assert len(set(homes.values())) >= min(speakers, len(traps.TRAPS) - 1) - 1
 
 
 def content(corpus: Path, row: dict[str, str]) -> bytes:

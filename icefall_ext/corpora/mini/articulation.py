@@ -15,9 +15,7 @@ _CREAK = "q"  # glottal closure
 
 @dataclass
 class Spoken:
-    """One syllable as it will be said: phones, how long its rime lasts, and its pitch in Chao digits (1 low, 5
-    high).
-    """
+    """One syllable as it will be said; its pitch is in Chao digits, 1 low and 5 high."""
 
     onset: tuple[str, ...]
     nucleus: tuple[tuple[str, float], ...]  # vowel (or m, N) and its share of the rime

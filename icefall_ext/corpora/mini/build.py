@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,8 +85,20 @@ def count_files(folder: Path, neighbours: frozenset[str]) -> int:
 
 
 def _do(make: Callable[[Task], Report], reports: Path, task: Task) -> None:
-    report = make(task)
-    write_text(reports / f"{task.name}.jsonl", json.dumps(report, ensure_ascii=False) + "\n")
+    with _said_in_one_line(reports.parent):
+        report = make(task)
+        write_text(reports / f"{task.name}.jsonl", json.dumps(report, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _said_in_one_line(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror or error}); mend that and run the same command again, "
+            "or give another --corpus-dir"
+        ) from error
 
 
 def _report_path(plan: Plan, task: Task) -> Path:
@@ -107,21 +120,26 @@ def _read_marker(plan: Plan) -> dict[str, Any]:
         return {}
     try:
         known = json.loads(marker.read_text(encoding="utf-8"))
-        options = known["options"]
+        options = dict(known["options"])
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{marker}: not written by this program; give another --corpus-dir") from None
     if options != plan.options:
         differing = [key for key in sorted({*options, *plan.options}) if options.get(key) != plan.options.get(key)]
-        made, asked = (", ".join(f"{key} {of.get(key)}" for key in differing) for of in (options, plan.options))
+        made, asked = (_as_typed(differing, of) for of in (options, plan.options))
         raise UserError(
             f"{plan.folder}: holds a {plan.what} made with {made}, not {asked}; give another --corpus-dir, or remove it"
         )
     return known
 
 
+def _as_typed(keys: list[str], options: dict[str, Any]) -> str:
+    return " ".join(f"{key if key == 'version' else '--' + key.replace('_', '-')} {options.get(key)}" for key in keys)
+
+
 def _write_marker(plan: Plan, notes: dict[str, Any]) -> None:
     content = json.dumps({"what": plan.what, "options": plan.options, **notes}, ensure_ascii=False, indent=2)
-    write_text(plan.folder / MARKER, content + "\n")
+    with _said_in_one_line(plan.folder):
+        write_text(plan.folder / MARKER, content + "\n")
 
 
 def _check_space(plan: Plan, tasks: int) -> None:

@@ -1,6 +1,4 @@
-"""How a Hokkien sentence is spoken: sandhi in each tone group, phones of each syllable, and how long everything
-lasts.
-"""
+"""How a Hokkien sentence is spoken: sandhi in each tone group, the phones of each syllable, and their durations."""
 
 from __future__ import annotations
 

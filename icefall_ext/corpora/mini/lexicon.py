@@ -1,7 +1,7 @@
 """The words of the generated corpus: Han characters, Tai-lo with citation tones, and how Han-Lo text writes them.
 
-Many bases carry several tones (ke: 雞 ké 假 kè 價 kē 下), many words sound alike (三 and 衫, 兩 and 卵, 九 and 狗),
-and the nicknames at the end come from sets in which the seven tones alone tell one name from another.
+Many bases carry several tones (kâu 猴, káu 狗, kāu 厚, kàu 到), many words sound alike (三 and 衫, 兩 and 卵, 九
+and 狗), and the nicknames at the end come from sets in which the seven tones alone tell one name from another.
 """
 
 from __future__ import annotations

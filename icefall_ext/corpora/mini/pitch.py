@@ -1,5 +1,4 @@
-"""F0 measured from samples, without looking at what the synthesizer meant: to check it, not to compete with pitch
-trackers.
+"""F0 measured from samples, without looking at what the synthesizer meant: a check, not a pitch tracker.
 
 Normalised autocorrelation of 40 ms windows, divided by that of the window itself; the first peak near the highest
 one, so that a multiple of the period does not win.

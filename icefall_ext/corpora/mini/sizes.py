@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHORTEST = 0.01  # hours
+SHORTEST, LONGEST = 0.01, 5000.0  # hours
 _SPEAKERS_AT_ONE_HOUR = 200
 _SECONDS_EACH = 15
 _MEAN_SENTENCE = 4.5  # s

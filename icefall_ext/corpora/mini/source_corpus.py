@@ -1,6 +1,4 @@
-"""Source languages for pre-training: `source/{tonal,nontonal}/wav/<SPK>/<id>.wav` and a table that the importer
-reads.
-"""
+"""Source languages for pre-training: `source/{tonal,nontonal}/wav/<SPK>/<id>.wav` and a table for the importer."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _make_voice(dice: Dice, sex: str, age: int) -> Voice:
         pitch=(195.0 if woman else 115.0) * 2 ** (dice.bell(0.0, 2.0) / 12) * (0.95 if woman and age > 55 else 1.0),
         tract=dice.bell(1.16 if woman else 1.0, 0.04),
         formant_offsets=(dice.bell(1, 0.03), dice.bell(1, 0.03), dice.bell(1, 0.02)),
-        open_quotient=round(dice.bell(0.68 if woman else 0.58, 0.06), 2),
+        open_quotient=dice.bell(0.68 if woman else 0.58, 0.06),
         tilt=dice.bell(3000 if woman else 3600, 500),
         breath=(0.05 if woman else 0.03) * 2 ** dice.bell(0.0, 0.8),
         jitter=dice.between(0.003, 0.012) * (1.4 if age > 60 else 1.0),

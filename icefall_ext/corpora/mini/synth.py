@@ -62,14 +62,13 @@ class Track:
 
 @dataclass
 class Score:
-    """What to play. `shapes[i]` is the moment from which mouth noise has the spectrum `(centre Hz, width Hz,
-    floor)`.
-    """
+    """What to play."""
 
     seconds: float = 0.0
     voice: Track = field(default_factory=Track)
     breath: Track = field(default_factory=Track)
     hiss: Track = field(default_factory=Track)
+    # From a time on, the spectrum of the hiss: centre in Hz, width in Hz, floor.
     shapes: list[tuple[float, tuple[float, float, float]]] = field(default_factory=list)
     formants: list[tuple[float, ...]] = field(default_factory=list)  # time, F1, F2, F3, nasal zero
 
@@ -153,7 +152,7 @@ def _pulses(pitch: np.ndarray, voiced: np.ndarray, voice: Voice) -> np.ndarray:
     limits, rows = _pulse_tables(voice.open_quotient, voice.tilt)
     cycles = (np.cumsum(_smooth(pitch)) * (1 / RATE)).reshape(-1, TICK)
     starts = np.searchsorted(cycles[:, 0], np.arange(int(cycles[-1, -1]) + 1))
-    row = np.clip(len(limits) - 1 - np.searchsorted(limits[::-1], pitch[starts - 1]), 0, len(limits) - 1)
+    row = np.clip(len(limits) - 1 - np.searchsorted(limits[::-1], pitch[np.maximum(starts - 1, 0)]), 0, len(limits) - 1)
     cycles = cycles[voiced]
     number = cycles.astype(np.int64)
     place = (cycles - number) * _TABLE
