@@ -9,6 +9,7 @@ from icefall_ext.corpora.common_voice import CommonVoiceCorpus
 from icefall_ext.corpora.table import TableCorpus
 from icefall_ext.corpora.tat import TatCorpus
 from icefall_ext.corpora.tat_keys import HAT, TAT
+from icefall_ext.errors import UserError
 
 _KEYS = {"mini": TAT, "tat": TAT, "hat": HAT}
 NAMES = (*_KEYS, "common_voice", "table")
@@ -17,6 +18,10 @@ _DEFAULT = Options()
 
 def check_layout(name: str, folder: str | os.PathLike[str], options: Options = _DEFAULT) -> Corpus:
     """The importer of a corpus folder, or a UserError with what was expected there and what was found."""
+    try:
+        os.path.abspath(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{folder!r}: manifests are UTF-8, and this path is not; rename the folder") from None
     if name in _KEYS:
         return TatCorpus(name, folder, _KEYS[name], options)
     return (CommonVoiceCorpus if name == "common_voice" else TableCorpus)(name, folder, options)

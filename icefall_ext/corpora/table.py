@@ -70,9 +70,8 @@ class TableCorpus:
 
     def describe(self) -> list[str]:
         how = "parts by column" if self._has_parts else "split by speaker"
-        return [
-            f"{table.path} ({part or how}; columns: {', '.join(table.columns)})" for part, table in self._tables.items()
-        ]
+        tables = [(part, self._tables[part]) for part in (*PARTS, None) if part in self._tables]
+        return [f"{table.path} ({part or how}; columns: {', '.join(table.columns)})" for part, table in tables]
 
     def utterances(self, part: str, audit: Audit) -> Iterator[Utterance]:
         taken: set[str] = set()  # ids of recordings

@@ -173,6 +173,12 @@ def test_other_layout_names_what_was_found(tmp_path: Path):
     assert message.endswith("; found: README.txt, audio/")
 
 
+def test_path_that_is_not_utf8_is_refused_before_work(tmp_path: Path):
+    folder = Path(str(tmp_path / "\udcff"))
+    Tree(folder).plant()
+    assert error_of(folder).endswith("manifests are UTF-8, and this path is not; rename the folder")
+
+
 def test_path_is_shown_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write(tmp_path / "TAT" / "README.txt", b"")
     monkeypatch.chdir(tmp_path)
