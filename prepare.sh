@@ -15,6 +15,7 @@ data_options() {
   option dev_share 0.1 number "table: share of dev where the corpus comes in one part"
   option test_share 0.1 number "table: share of test where the corpus comes in one part"
   option cv_split official "official|validated|resplit" "common_voice: which rows make which part"
+  option parts train,dev,test text "parts of the corpus to prepare, separated by commas"
   option strict false bool "stop when anything in the data is rejected"
   section "Text (stages 2 and 3)"
   option tailo_form number "number|diacritic" "how tones are written for training: tsit8-e5 or tsi̍t-ê"
@@ -29,36 +30,44 @@ data_options() {
 
 data_paths() {
   [ -n "$data_dir" ] || data_dir="data/$corpus"
-  [ "$corpus" != mini ] || [ -n "$corpus_dir" ] || corpus_dir="$data_dir/corpus-${mini_hours}h-seed$seed"
+  if [ "$corpus" = mini ] && [ -z "$corpus_dir" ]; then # other options, another folder: none is overwritten
+    corpus_dir="$data_dir/corpus-${mini_hours}h-seed$seed"
+    [ "$source_hours" = 0.0 ] || corpus_dir="$corpus_dir-source${source_hours}h"
+  fi
+  IFS=, read -r -a part_names <<<"$parts"
   manifests="$data_dir/manifests" text_dir="$data_dir/text" cuts_dir="$data_dir/wav" audit_dir="$data_dir/audit"
 }
 
 data_check() {
+  local part
+  for part in "${part_names[@]}"; do
+    case "$part" in train | dev | test) ;; *) fail "--parts $parts: must be of train, dev, test, separated by commas" ;; esac
+  done
   [ -n "$corpus_dir" ] || fail "--corpus $corpus: needs --corpus-dir, the folder that holds it"
   [ "$corpus" = mini ] || [ -e "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
   [ -z "$noise_dir" ] || [ -d "$noise_dir" ] || fail "--noise-dir $noise_dir: no such folder"
 }
 
-# for_each PATTERN [VALUE...]: the pattern with @ replaced by each value (by default the parts), a line each.
+# for_each PATTERN [VALUE...]: the pattern with {} replaced by each value (by default the parts), a line each.
 for_each() {
   local pattern="$1" value
   shift
-  [ $# -gt 0 ] || set -- train dev test
-  for value in "$@"; do echo "${pattern/@/$value}"; done
+  [ $# -gt 0 ] || set -- "${part_names[@]}"
+  for value in "$@"; do echo "${pattern/\{\}/$value}"; done
 }
 
 data_stages() {
   local IFS=$'\n' script # lists below are lines, so that paths may hold spaces
   local recordings supervisions text cuts lang
-  recordings=$(for_each "$manifests/${corpus}_recordings_@.jsonl.gz")
-  supervisions=$(for_each "$manifests/${corpus}_supervisions_@.jsonl.gz")
-  text=$(for_each "$text_dir/${corpus}_supervisions_@.jsonl.gz")
-  cuts=$(for_each "$cuts_dir/${corpus}_cuts_@.jsonl.gz")
-  lang="$data_dir/lang_bbpe_${vocab_size}_@"
+  recordings=$(for_each "$manifests/${corpus}_recordings_{}.jsonl.gz")
+  supervisions=$(for_each "$manifests/${corpus}_supervisions_{}.jsonl.gz")
+  text=$(for_each "$text_dir/${corpus}_supervisions_{}.jsonl.gz")
+  cuts=$(for_each "$cuts_dir/${corpus}_cuts_{}.jsonl.gz")
+  lang="$data_dir/lang_bbpe_${vocab_size}_{}"
   local importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
     --data-dir "$data_dir" --mic ${mic//,/$IFS} --duration-tolerance "$duration_tolerance"
     --failed-spelling "$failed_spelling" --cv-split "$cv_split" --dev-share "$dev_share" --test-share "$test_share"
-    --strict "$strict" --nj "$nj")
+    --parts "${part_names[@]}" --strict "$strict" --nj "$nj")
 
   if [ "$corpus" = mini ]; then
     if stage 0 "generate the mini corpus" --writes "$corpus_dir" --options mini_hours source_hours seed; then
@@ -71,28 +80,29 @@ data_stages() {
 
   if stage 1 "manifests and audit" --reads "$corpus_dir" \
     --options corpus mic duration_tolerance failed_spelling cv_split dev_share test_share strict \
-    --writes $recordings $supervisions $(for_each "$audit_dir/${corpus}_manifests_@.tsv"); then
+    --writes $recordings $supervisions $(for_each "$audit_dir/${corpus}_manifests_{}.tsv"); then
     run "${importer[@]}"
   fi
 
   if stage 2 "text in one form per script" --reads $supervisions --options tailo_form unknown_characters strict \
-    --writes $text $(for_each "$text_dir/train.@" "${scripts[@]}") $(for_each "$audit_dir/${corpus}_text_@.tsv"); then
+    --writes $text $(for_each "$text_dir/train.{}" "${scripts[@]}") $(for_each "$audit_dir/${corpus}_text_{}.tsv"); then
     run python -m icefall_ext.bin.prepare_text --corpus "$corpus" --data-dir "$data_dir" --tailo-form "$tailo_form" \
-      --scripts "${scripts[@]}" --unknown-characters "$unknown_characters" --strict "$strict"
+      --parts "${part_names[@]}" --scripts "${scripts[@]}" --unknown-characters "$unknown_characters" --strict "$strict"
   fi
 
-  if stage 3 "byte-level BPE, one model per script" --reads $(for_each "$text_dir/train.@" "${scripts[@]}") \
+  if stage 3 "byte-level BPE, one model per script" --reads $(for_each "$text_dir/train.{}" "${scripts[@]}") \
     --options vocab_size --writes $(for_each "$lang" "${scripts[@]}"); then
     for script in "${scripts[@]}"; do
       run python -m icefall_ext.bin.train_bbpe --text "$text_dir/train.$script" --vocab-size "$vocab_size" \
-        --lang-dir "${lang/@/$script}"
+        --lang-dir "${lang/\{\}/$script}"
     done
   fi
 
   if stage 4 "cuts and statistics" --reads $recordings $text ${noise_dir:+"$noise_dir"} \
     --options speed_perturb noise_dir fbank shar_dir --writes $cuts "$data_dir/statistics.tsv"; then
-    run python -m icefall_ext.bin.prepare_cuts --corpus "$corpus" --data-dir "$data_dir" --nj "$nj" \
-      --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" --shar-dir "$shar_dir"
+    run python -m icefall_ext.bin.prepare_cuts --corpus "$corpus" --data-dir "$data_dir" --parts "${part_names[@]}" \
+      --nj "$nj" --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" \
+      --shar-dir "$shar_dir"
   fi
 }
 

@@ -73,6 +73,7 @@ release_lock() { [ -z "${stages_lock:-}" ] || rm -f "$stages_lock"; }
 
 stage_failed() {
   local status=$?
-  [ "$status" = 0 ] || [ -z "$stages_open" ] ||
+  # Status 2 is a wrong option: the same command would end in the same way.
+  [ "$status" = 0 ] || [ "$status" = 2 ] || [ -z "$stages_open" ] ||
     echo "$CALLED_AS: stage $stages_open stopped (exit status $status); the same command continues there" >&2
 }

@@ -18,6 +18,7 @@ from icefall_ext.errors import UsageError
 class Config:
     corpus: str = required("which importer reads it", choices=NAMES)
     corpus_dir: str = required("folder of the corpus; for a table also the file itself")
+    parts: list[str] = option([], "parts that there must be, of train, dev, test; by default those that there are")
     data_dir: str = option("data", "manifests/ and audit/ are written here")
     mic: list[str] = option([AUTO], "TAT, HAT: microphones, each its own recording; auto: the only one or condenser")
     nj: int = option(0, "worker processes; 0: one for each core")
@@ -48,11 +49,17 @@ def main(cfg: Config) -> None:
             nj=cfg.nj or len(os.sched_getaffinity(0)),
         ),
     )
+    missing = [part for part in cfg.parts if part not in corpus.parts]
+    if missing:
+        raise UsageError(
+            f"{cfg.corpus_dir}: has {', '.join(corpus.parts)}, but not {', '.join(missing)}; "
+            f"say which to use with --parts {','.join(part for part in cfg.parts if part not in missing) or 'NAMES'}"
+        )
     if cfg.check_only:
         for line in corpus.describe():
             console.reads(line)
         return
-    write_manifests(corpus, cfg.data_dir, strict=cfg.strict)
+    write_manifests(corpus, cfg.data_dir, parts=cfg.parts, strict=cfg.strict)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ with several channels lists them all, and its supervisions stand on channel 0.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -171,13 +172,15 @@ def write_part(corpus: Corpus, part: str, data_dir: str | Path, speakers: dict[s
     return summary
 
 
-def write_manifests(corpus: Corpus, data_dir: str | Path, *, strict: bool = False) -> list[PartSummary]:
-    """All parts, what was written, and the audit's summary; then the errors that the rows amount to."""
+def write_manifests(
+    corpus: Corpus, data_dir: str | Path, *, parts: Sequence[str] = (), strict: bool = False
+) -> list[PartSummary]:
+    """The parts (all that there are), what was written, and the audit's summary; then the errors that the rows mean."""
     for line in corpus.describe():
         console.reads(line)
     speakers: dict[str, str] = {}
     summaries = []
-    for part in corpus.parts:
+    for part in parts or corpus.parts:
         summary = write_part(corpus, part, data_dir, speakers)
         console.wrote(
             Path(data_dir) / "manifests" / f"{corpus.prefix}_{{recordings,supervisions}}_{part}.jsonl.gz",

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,6 +187,18 @@ def test_corpus_folder_of_another_layout_stops_with_what_was_expected_and_found(
     result = run(tmp_path / "data", "--corpus", "tat", "--corpus-dir", str(tmp_path / "corpus"))
     assert result.returncode == 1
     assert "xpected" in result.stderr and "README.txt" in result.stderr and "audio/" in result.stderr
+
+
+def test_copy_without_a_part_is_refused_by_name_and_taken_with_the_parts_it_has(prepared, tmp_path):
+    (corpus_dir,) = prepared[0].glob("corpus-*")
+    shutil.copytree(corpus_dir, tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/TAT-MOE-eval")
+    options = ["--corpus", "tat", "--corpus-dir", str(tmp_path / "copy")]
+    refused = run(tmp_path / "data", *options)
+    assert refused.returncode == 2 and "has train, test, but not dev" in refused.stderr
+    taken = run(tmp_path / "data", *options, "--parts", "train,test")
+    assert taken.returncode == 0, taken.stderr
+    assert (tmp_path / "data/statistics.tsv").read_text(encoding="utf-8").startswith("\ttrain\ttest\n")
 
 
 def test_own_table_goes_through_the_same_stages(tmp_path, prepared):
