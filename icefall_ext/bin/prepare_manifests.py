@@ -18,8 +18,8 @@ from icefall_ext.errors import UsageError
 class Config:
     corpus: str = required("which importer reads it", choices=NAMES)
     corpus_dir: str = required("folder of the corpus; for a table also the file itself")
-    parts: list[str] = option([], "parts that there must be, of train, dev, test; by default those that there are")
     data_dir: str = option("data", "manifests/ and audit/ are written here")
+    parts: list[str] = option([], "parts that there must be, of train, dev, test; by default those that there are")
     mic: list[str] = option([AUTO], "TAT, HAT: microphones, each its own recording; auto: the only one or condenser")
     nj: int = option(0, "worker processes; 0: one for each core")
     strict: bool = option(False, "exit with 1 if anything was rejected")
