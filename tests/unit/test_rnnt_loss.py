@@ -162,19 +162,66 @@ def test_joiner_sees_no_padding_and_some_frames_at_a_time(monkeypatch):
         frames_seen.append(am.shape[0])
         return am + lm
 
-    pruned_rnnt_loss(
-        batch.lm,
-        batch.am,
-        batch.lm,
-        batch.am,
-        joiner,
-        batch.symbols,
-        BLANK,
-        3,
-        boundary=batch.boundary,
-        backend="torch",
-    )
+    arguments = (batch.lm, batch.am, batch.lm, batch.am, joiner, batch.symbols, BLANK, 3)
+    pruned_rnnt_loss(*arguments, boundary=batch.boundary, recompute=False, backend="torch")
     assert frames_seen == [4, 4, 4, 4]
+
+
+def test_recomputing_visits_only_the_cells_that_paths_use():
+    batch = Batch(symbols=(5, 3), frames=(40, 30), dtype=torch.float32)
+    with torch.no_grad():
+        batch.am[:, :, BLANK] += 30 * (
+            torch.arange(batch.T) > 9
+        )  # every symbol comes early; then one cell a frame is left
+    cells_seen = []
+
+    def joiner(am, lm):
+        cells_seen.append(am.shape[0] * am.shape[1])
+        return am + lm
+
+    arguments = (batch.lm, batch.am, batch.lm, batch.am, joiner, batch.symbols, BLANK, 4, 0.25, 0.0, batch.boundary)
+    grads = {}
+    for recompute in (False, True):
+        cells_seen.clear()
+        losses = pruned_rnnt_loss(*arguments, recompute=recompute, backend="torch")
+        grads[recompute] = gradients(losses.pruned, batch.lm, batch.am)
+    probe, forward, backward = cells_seen
+    assert (probe, forward) == (1, 70 * 4)
+    assert 70 <= backward < 70 + 2 * 10 * 3
+    torch.testing.assert_close(grads[True], grads[False], rtol=1e-6, atol=1e-6)
+
+
+def test_recomputing_refuses_a_joiner_that_draws_random_numbers():
+    batch = Batch(symbols=(5, 3), frames=(12, 9))
+    dropout = torch.nn.Dropout(0.3)
+
+    def joiner(am, lm):
+        return dropout(am + lm)
+
+    losses = pruned_rnnt_loss(
+        batch.lm, batch.am, batch.lm, batch.am, joiner, batch.symbols, BLANK, 3, recompute=True, backend="torch"
+    )
+    with pytest.raises(RuntimeError, match="dropout"):
+        losses.pruned.backward()
+
+
+def test_recomputing_under_autocast_runs_the_joiner_as_the_first_time():
+    batch = Batch(symbols=(5, 3), frames=(12, 9), dtype=torch.float32)
+    linear, seen = torch.nn.Linear(5, 5), []
+
+    def joiner(am, lm):
+        logits = linear(torch.tanh(am + lm))
+        seen.append(logits.dtype)
+        return logits
+
+    arguments = (batch.lm, batch.am, batch.lm, batch.am, joiner, batch.symbols, BLANK, 3)
+    grads = {}
+    for recompute in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            losses = pruned_rnnt_loss(*arguments, recompute=recompute, backend="torch")
+        grads[recompute] = gradients(losses.pruned, batch.lm, batch.am, *linear.parameters())
+    assert set(seen) == {torch.bfloat16}
+    torch.testing.assert_close(grads[True], grads[False], rtol=2e-2, atol=2e-2)
 
 
 @each_type

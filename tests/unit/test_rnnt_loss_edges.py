@@ -91,6 +91,15 @@ def test_impossible_and_extreme_logits_give_no_nan(dtype, extreme, rnnt_type):
     assert (losses.simple[0] < INF) and (extreme == -INF) == (losses.simple[1] == INF)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("bad", [float("nan"), INF])
+def test_a_gradient_that_is_no_number_is_passed_on_and_not_dropped(bad, recompute):
+    batch = Batch((2, 3), (5, 4))
+    losses = both_losses(batch, recompute=recompute)
+    (grad,) = gradients((losses.pruned * torch.tensor([1.0, bad])).sum(), batch.am)
+    assert grad[0].isfinite().all() and not grad[1].isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_logits_are_summed_in_float32(dtype):
     batch = Batch((20, 15), (60, 50), vocab=30, dtype=torch.float32)

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from icefall_ext.transducer.loss import ranges as pruning
 from icefall_ext.transducer.loss.backends import BACKENDS, choose
+from icefall_ext.transducer.loss.joining import Joiner
 from icefall_ext.transducer.loss.lattice import RNNT_TYPES, Lattice, beyond_k2, checked_boundary
-from icefall_ext.transducer.loss.pruned import Joiner, arcs_of_joiner, arcs_of_logits
+from icefall_ext.transducer.loss.pruned import arcs_of_joiner, arcs_of_logits
 from icefall_ext.transducer.loss.smoothed import smoothed_arcs
 
 __all__ = [
@@ -145,16 +146,18 @@ def pruned_rnnt_loss(
     reduction: str = "mean",
     *,
     unigram_over_padding: bool = True,
-    recompute: bool = False,
+    recompute: bool = True,
     backend: str = "auto",
 ) -> PrunedRnntLoss:
     """The simple and the pruned loss: all four steps, with as little of (B, T, s_range, V) in memory as can be.
 
     `simple_lm` (B, S + 1, V) and `simple_am` (B, T, V) go into the simple loss, `lm` (B, S + 1, E) and `am` (B, T, D)
-    into `joiner(am, lm)`. That is called on cells (n, s_range, D) and (n, s_range, E), some frames at a time and no
-    padding, and gives their logits (n, s_range, V); a cell's logits must depend on that cell alone. `recompute` runs
-    it again in the backward pass instead of holding the logits: a third more work for the joiner, and memory that no
-    longer grows with B T s_range V. Through k2 the steps run as in icefall, and hold everything.
+    into `joiner(am, lm)`. That is called on cells (n, m, D) and (n, m, E), some at a time and no padding, and gives
+    their logits (n, m, V); a cell's logits must depend on that cell alone.
+
+    `recompute` holds no logits but runs the joiner again in the backward pass, for the cells that paths use: less
+    memory and, but for the first steps of training, less time. The joiner must then give the same logits twice (no
+    dropout) and own its parameters or close over them as leaves. Through k2 the steps run as in icefall, and hold all.
     """
     lattice = Lattice.of(symbols, am.shape[1], termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
     engine = choose(backend, am, lattice.beyond_k2() if unigram_over_padding else "its unigram is over padding")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from icefall_ext.errors import UsageError
-from icefall_ext.transducer.loss import pruned, recursion
+from icefall_ext.transducer.loss import joining, pruned, recursion
 
 BACKENDS = ("auto", "torch", "triton", "k2")
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Engine(NamedTuple):
     name: str
     k2: ModuleType | None = None
     scores: recursion.Scores | None = None
-    cell_arcs: pruned.CellArcs | None = None
+    cell_arcs: joining.CellArcs | None = None
 
 
 def choose(backend: str, tensor: Tensor, beyond_k2: str | None = None) -> Engine:

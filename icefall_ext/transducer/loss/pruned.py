@@ -8,27 +8,22 @@ and their gradient goes back in one pass,
 
     d z[v] = [v = y] d px + [v = blank] d py - exp(z[v] - log sum) (d px + d py).
 
-The rest is memory. At (B, T, S, V) = (16, 500, 50, 2000) and s_range 5 a float32 tensor (B, T, s_range, V) is 320 MB,
-and a step costs as much as it writes of these. So the joiner runs on some frames at a time, padding left out; its
-logits are held once, or not at all with `recompute`, and their gradient exists for one chunk only.
+The rest is memory: at (B, T, S, V) = (16, 500, 50, 2000) and s_range 5 one float32 tensor (B, T, s_range, V) is 320 MB,
+and a step costs as much as it writes of these. joining.py keeps their number down.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from icefall_ext.transducer.loss.chunks import chunk_length
+from icefall_ext.transducer.loss.joining import CellArcs, Join, Joiner, held_arcs, recomputed_arcs
 from icefall_ext.transducer.loss.lattice import Lattice
 from icefall_ext.transducer.loss.ranges import flat_rows
-
-CellArcs = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
-Joiner = Callable[[Tensor, Tensor], Tensor]
 
 
 def cell_arcs(logits: Tensor, symbols: Tensor, termination_symbol: int) -> tuple[Tensor, Tensor]:
@@ -80,27 +75,13 @@ def arcs_of_joiner(
     recompute: bool,
     cell_arcs: CellArcs = cell_arcs,
 ) -> tuple[Tensor, Tensor]:
-    """The same of am (B, T, D) and lm (B, S + 1, E), without the frames of padding.
-
-    `joiner` is called on am (n, s_range, D) and lm (n, s_range, E) and gives logits (n, s_range, V).
-    """
-    s_range = ranges.shape[2]
+    """The same of am (B, T, D) and lm (B, S + 1, E), without the frames of padding."""
     inside = torch.arange(lattice.frames, device=am.device) < lattice.boundary[:, 3, None]
     frames = inside.flatten().nonzero()[:, 0]
     cells = _Cells(lattice, ranges, frames)
-    am_frames, lm_rows = am.flatten(0, 1).index_select(0, frames), lm.flatten(0, 1)
-
-    def arcs_of_frames(am_chunk: Tensor, rows: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
-        logits = joiner(am_chunk[:, None].expand(-1, s_range, -1), F.embedding(rows, lm_rows))
-        return cell_arcs(logits.flatten(0, 1), symbols.flatten(), lattice.termination_symbol)
-
-    chunk = chunk_length(am, s_range * vocab_size)
-    per_chunk = zip(am_frames.split(chunk), cells.lm_rows.split(chunk), cells.symbols.split(chunk))
-    if recompute:
-        arcs = [checkpoint(arcs_of_frames, *piece, use_reentrant=False) for piece in per_chunk]
-    else:
-        arcs = [arcs_of_frames(*piece) for piece in per_chunk]
-    return cells.on_lattice(*(torch.cat(pieces) for pieces in zip(*arcs)))
+    join = Join(joiner, cells.lm_rows, cells.symbols, lattice.termination_symbol, vocab_size, cell_arcs)
+    am, lm = am.flatten(0, 1).index_select(0, frames), lm.flatten(0, 1)
+    return cells.on_lattice(*(recomputed_arcs if recompute else held_arcs)(join, am, lm))
 
 
 class _Cells:
