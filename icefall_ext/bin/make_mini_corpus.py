@@ -6,7 +6,6 @@ folder that holds anything else is refused.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from icefall_ext.corpora.mini.source_corpus import plan_source
 from icefall_ext.corpora.mini.source_languages import LANGUAGES
 from icefall_ext.corpora.mini.tat_moe import plan_corpus
 from icefall_ext.errors import UsageError
+from icefall_ext.parallel import processes
 
 
 @dataclass
@@ -32,15 +32,14 @@ def main(cfg: Config) -> None:
     for flag, hours in (("--mini-hours", cfg.mini_hours), ("--source-hours", cfg.source_hours or SHORTEST)):
         if not SHORTEST <= hours <= LONGEST:
             raise UsageError(f"{flag} {hours:g}: at least {SHORTEST:g} (36 seconds), at most {LONGEST:g}")
-    if cfg.nj < 0:
-        raise UsageError(f"--nj {cfg.nj}: at least 1, or 0 for one process for each core")
+    nj = processes(cfg.nj)
     plans = [plan_corpus(cfg.corpus_dir, cfg.mini_hours, cfg.seed)]
     if cfg.source_hours:
         plans += [plan_source(cfg.corpus_dir, language, cfg.source_hours, cfg.seed) for language in LANGUAGES]
     for plan in plans:
         check(plan)
     for plan in plans:
-        build(plan, cfg.nj or len(os.sched_getaffinity(0)))
+        build(plan, nj)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from icefall_ext import console
@@ -12,6 +11,7 @@ from icefall_ext.corpora.common_voice import SPLITS
 from icefall_ext.corpora.manifest import write_manifests
 from icefall_ext.corpora.registry import NAMES, check_layout
 from icefall_ext.errors import UsageError
+from icefall_ext.parallel import processes
 
 
 @dataclass
@@ -34,8 +34,8 @@ class Config:
 
 
 def main(cfg: Config) -> None:
-    if cfg.nj < 0 or cfg.duration_tolerance < 0 or cfg.duration_factor < 1:
-        raise UsageError("--nj and --duration-tolerance: at least 0; --duration-factor: at least 1")
+    if cfg.duration_tolerance < 0 or cfg.duration_factor < 1:
+        raise UsageError("--duration-tolerance: at least 0; --duration-factor: at least 1")
     corpus = check_layout(
         cfg.corpus,
         cfg.corpus_dir,
@@ -46,7 +46,7 @@ def main(cfg: Config) -> None:
             common_voice_split=cfg.cv_split,
             shares=Shares(cfg.dev_share, cfg.test_share),
             language=cfg.language,
-            nj=cfg.nj or len(os.sched_getaffinity(0)),
+            nj=processes(cfg.nj),
         ),
     )
     missing = [part for part in cfg.parts if part not in corpus.parts]

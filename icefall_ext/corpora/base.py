@@ -1,17 +1,12 @@
-"""What every importer is made of: the utterance it yields, the checks on text and audio, and ordered parallel work."""
+"""What every importer is made of: its options, the utterances it yields, and the checks on text and audio."""
 
 from __future__ import annotations
 
 import os
 import re
-import signal
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import NamedTuple, Protocol, TypeGuard, TypeVar
+from typing import NamedTuple, Protocol, TypeGuard
 
 from icefall_ext.audit import Audit, Report
 from icefall_ext.corpora import reasons
@@ -37,8 +32,6 @@ _GENDER_OF_WORD = {
 }
 _EDGES = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + "\x00\ufeff\u200b\u200e\u200f\u2060"
 _BREAKS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]+")
-
-T, R = TypeVar("T"), TypeVar("R")
 
 
 class Utterance(NamedTuple):
@@ -147,29 +140,13 @@ def usable(
     return True
 
 
-def ordered_map(function: Callable[[T], R], tasks: Iterable[T], nj: int) -> Iterator[R]:
-    """`function` over `tasks` in `nj` processes, results in order; only a few tasks a process are under way at once."""
-    if nj <= 1:
-        yield from map(function, tasks)
-        return
-    pool = ProcessPoolExecutor(nj, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+def is_utf8(text: str) -> bool:
+    """False for half a surrogate pair, and for the bytes of another encoding, which Python reads as such halves."""
     try:
-        tasks = iter(tasks)
-        pending = deque(pool.submit(function, task) for task in islice(tasks, 4 * nj))
-        while pending:
-            result = pending.popleft().result()
-            pending.extend(pool.submit(function, task) for task in islice(tasks, 1))
-            yield result
-    except BrokenProcessPool:
-        raise UserError("a worker process was killed, probably for want of memory; use a lower --nj") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def in_chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    items = iter(items)
-    while chunk := list(islice(items, size)):
-        yield chunk
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def existing_folder(folder: str, expected: str) -> list[str]:

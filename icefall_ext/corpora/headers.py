@@ -7,7 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from icefall_ext.corpora.audio_header import AudioHeader, BadAudio, probe
-from icefall_ext.corpora.base import in_chunks, ordered_map
+from icefall_ext.parallel import in_chunks, ordered_map
 
 T = TypeVar("T")
 _CHUNK = 256

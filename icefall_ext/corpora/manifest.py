@@ -18,7 +18,7 @@ from icefall_ext import console
 from icefall_ext.audit import IGNORED, REJECTED, REPAIRED, Audit, open_audit, stop_if_rejected, summarise
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader
-from icefall_ext.corpora.base import TARGET_RATE, Corpus, Utterance
+from icefall_ext.corpora.base import TARGET_RATE, Corpus, Utterance, is_utf8
 from icefall_ext.errors import UserError
 from icefall_ext.files import open_text_for_writing
 
@@ -114,7 +114,7 @@ class _Admission:
             self._audit.rejected(
                 reasons.DUPLICATE_ID, utterance.file, field="id", value=utterance.id, note="an earlier one was kept"
             )
-        elif not _encodes(utterance.supervision):
+        elif not is_utf8(utterance.supervision):
             self._audit.rejected(reasons.LONE_SURROGATE, utterance.file)
         else:
             self._ids.add(utterance.id)
@@ -141,14 +141,6 @@ class _Admission:
             return False
         self._recordings.add(id)
         return True
-
-
-def _encodes(line: str) -> bool:
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_part(corpus: Corpus, part: str, data_dir: str | Path, speakers: dict[str, str]) -> PartSummary:

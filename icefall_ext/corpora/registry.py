@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from icefall_ext.corpora.base import Corpus, Options
+from icefall_ext.corpora.base import Corpus, Options, is_utf8
 from icefall_ext.corpora.common_voice import CommonVoiceCorpus
 from icefall_ext.corpora.table import TableCorpus
 from icefall_ext.corpora.tat import TatCorpus
@@ -18,10 +18,8 @@ _DEFAULT = Options()
 
 def check_layout(name: str, folder: str | os.PathLike[str], options: Options = _DEFAULT) -> Corpus:
     """The importer of a corpus folder, or a UserError with what was expected there and what was found."""
-    try:
-        os.path.abspath(folder).encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError(f"{folder!r}: manifests are UTF-8, and this path is not; rename the folder") from None
+    if not is_utf8(os.path.abspath(folder)):
+        raise UserError(f"{folder!r}: manifests are UTF-8, and this path is not; rename the folder")
     if name in _KEYS:
         return TatCorpus(name, folder, _KEYS[name], options)
     return (CommonVoiceCorpus if name == "common_voice" else TableCorpus)(name, folder, options)

@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 
 from icefall_ext.audit import Report
 from icefall_ext.corpora import reasons
+from icefall_ext.corpora.base import is_utf8
 from icefall_ext.errors import UserError
 
 SUFFIXES = (".tsv", ".csv", ".jsonl")
@@ -109,4 +110,4 @@ def _parse_object(line: str) -> tuple[dict[str, str], str]:
 
 
 def _encoding_problem(text: str) -> str:
-    return "" if text.isascii() or not any("\udc80" <= c <= "\udcff" for c in text) else "not UTF-8"
+    return "" if is_utf8(text) else "not UTF-8"

@@ -14,7 +14,7 @@ from icefall_ext import console
 from icefall_ext.audit import Audit, Report, Row, Rows
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader, probe
-from icefall_ext.corpora.base import Options, Tolerances, Utterance, ordered_map, usable
+from icefall_ext.corpora.base import Options, Tolerances, Utterance, usable
 from icefall_ext.corpora.manifest import recording_line, supervision_line
 from icefall_ext.corpora.split import split_speakers
 from icefall_ext.corpora.tat_folder import (
@@ -28,6 +28,7 @@ from icefall_ext.corpora.tat_folder import (
 from icefall_ext.corpora.tat_keys import KeyMap
 from icefall_ext.corpora.tat_label import Label, read_label, speaker_of_label
 from icefall_ext.corpora.tat_layout import find_layout
+from icefall_ext.parallel import ordered_map
 
 
 class TatCorpus:

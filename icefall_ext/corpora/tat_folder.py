@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from icefall_ext.audit import Report, Rows
 from icefall_ext.corpora import reasons
+from icefall_ext.corpora.base import is_utf8
 from icefall_ext.corpora.tat_layout import AUDIO_SUFFIXES, Root
 
 LABEL_SUFFIXES = (".json",)
@@ -31,7 +32,7 @@ def speaker_folders(root: Root, microphones: Iterable[str], corpus: str, report:
     speakers: set[str] = set()
     for path in (root.labels, *chosen.values()):
         for entry in _entries(path, report, corpus):
-            if not _is_utf8(entry.name):
+            if not is_utf8(entry.name):
                 report.rejected(reasons.BAD_FILE_NAME, relative(entry.path, corpus))
             elif entry.name.startswith("."):
                 report.ignored(reasons.FOREIGN_FILE, relative(entry.path, corpus))
@@ -117,7 +118,7 @@ def _files_by_stem(path: str, suffixes: tuple[str, ...], report: Report, corpus:
                 report.rejected(reasons.NESTED_FOLDER, relative(entry.path, corpus))
             else:
                 report.ignored(reasons.FOREIGN_FILE, relative(entry.path, corpus))
-        elif not _is_utf8(stem):
+        elif not is_utf8(stem):
             report.rejected(reasons.BAD_FILE_NAME, relative(entry.path, corpus))
         elif stem in files:
             files[stem], spare = sorted((files[stem], entry.path), key=lambda file: _rank(file, suffixes))
@@ -149,7 +150,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a symbolic link that leads back to itself
         return False
-
-
-def _is_utf8(name: str) -> bool:
-    return name.isascii() or not any("\udc80" <= c <= "\udcff" for c in name)

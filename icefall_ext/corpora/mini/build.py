@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from icefall_ext import console
-from icefall_ext.corpora.base import ordered_map
 from icefall_ext.errors import UserError
 from icefall_ext.files import read_jsonl, write_text
+from icefall_ext.parallel import ordered_map
 
 MARKER = "mini.json"
 _BUILDING = ".building"
