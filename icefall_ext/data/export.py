@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def export_fbank(cuts: CutSet, storage: Path, cuts_path: Path, nj: int) -> str:
     extractor, name = fbank_extractor()
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
+    jobs = min(nj, os.cpu_count() or 1)  # each is a Python of its own with torch in it, half a gigabyte
     with_features = cuts.compute_and_store_features(
-        extractor, storage / "feats", num_jobs=nj, storage_type=_writer(), progress_bar=False
+        extractor, storage / "feats", num_jobs=jobs, storage_type=_writer(), progress_bar=False
     )
     write_cuts(with_features, cuts_path)
     return name
