@@ -7,7 +7,7 @@ they can be counted; what is particular to one item stands in `value` and `note`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -81,8 +81,8 @@ class Audit(Report):
     def total(self, done: str) -> int:
         return sum(count for (what, _), count in self.counts.items() if what == done)
 
-    def summary(self) -> list[str]:
-        return summarise([self])
+    def totals(self) -> str:
+        return ", ".join(f"{self.total(done):,} {done}" for done in _ORDER)
 
 
 def summarise(audits: Iterable[Audit]) -> list[str]:
@@ -97,17 +97,14 @@ def summarise(audits: Iterable[Audit]) -> list[str]:
 
 
 @contextmanager
-def open_audit(path: str | Path, *, strict: bool = False) -> Iterator[Audit]:
-    """Open `path` for the rows of one stage. With `strict`, any rejection is an error once the file is complete."""
+def open_audit(path: str | Path) -> Iterator[Audit]:
+    """The rows of one stage and one part, on disk when the block ends well."""
     with open_text_for_writing(path) as stream:
-        audit = Audit(stream)
-        yield audit
-    if strict:
-        stop_if_rejected({path: audit})
+        yield Audit(stream)
 
 
-def stop_if_rejected(audits: dict[str | Path, Audit]) -> None:
-    """What --strict means: the rows are on disk, and the program ends with one line that leads to them."""
+def stop_if_rejected(audits: Mapping[Path, Audit]) -> None:
+    """What --strict means: everything is on disk, and the program ends with one line that leads to the rows."""
     for path, audit in audits.items():
         if audit.total(REJECTED):
             reasons = ", ".join(sorted({reason for done, reason in audit.counts if done == REJECTED}))

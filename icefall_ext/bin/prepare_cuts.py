@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from icefall_ext import console
 from icefall_ext.cli import option, required, run
+from icefall_ext.data_dir import DataDir
 from icefall_ext.files import read_jsonl, write_text
+from icefall_ext.parallel import processes
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
 
 
 @dataclass
@@ -25,41 +31,49 @@ class Config:
     seed: int = option(42, "choice and level of the noise")
     fbank: bool = option(False, "extract 80 log-mel features too")
     shar_dir: str = option("", "also export the cuts, as recorded, as Shar archives below this folder")
-    nj: int = option(2, "processes")
+    nj: int = option(0, "worker processes for features; 0: one for each core")
 
 
 def main(cfg: Config) -> None:
+    nj = processes(cfg.nj)
     # lhotse brings torch along, which takes seconds to import: --help and wrong options should not wait for it.
-    from lhotse import CutSet
-
-    from icefall_ext.data import cuts, export, statistics
+    from icefall_ext.data import cuts, statistics
 
     noise = cuts.noise_cuts(Path(cfg.noise_dir)) if cfg.noise_dir else None
+    data_dir = DataDir(cfg.data_dir, cfg.corpus)
     of_part = {}
     for part in cfg.parts:
-        recordings = cfg.data_dir / f"manifests/{cfg.corpus}_recordings_{part}.jsonl.gz"
-        supervisions = cfg.data_dir / f"text/{cfg.corpus}_supervisions_{part}.jsonl.gz"
-        path = cfg.data_dir / f"wav/{cfg.corpus}_cuts_{part}.jsonl.gz"
-        is_train = part == "train"
-        clean = cuts.at_speeds(recordings, supervisions, cuts.SPEEDS if cfg.speed_perturb and is_train else (1.0,))
-        with_noise = is_train and noise is not None
-        count = cuts.write_cuts(
-            console.progress(cuts.with_noise(clean, noise, cfg.seed) if with_noise else clean, part), path
-        )
-        console.wrote(path, f"{count:,} cuts{', half of them with noise' if with_noise else ''}")
-        of_part[part] = statistics.of_supervisions(read_jsonl(supervisions))
-        if cfg.fbank:
-            fbank_path = cfg.data_dir / f"fbank/{cfg.corpus}_cuts_{part}.jsonl.gz"
-            name = export.export_fbank(CutSet.from_jsonl_lazy(path), cfg.data_dir / f"fbank/{part}", fbank_path, cfg.nj)
-            console.wrote(fbank_path, f"80 log-mel features by {name}")
-        if cfg.shar_dir:
-            # Shar holds one recording a cut, so noise is left to be mixed when it is read.
-            export.export_shar(CutSet(cuts.read_cuts(recordings, supervisions)), Path(cfg.shar_dir) / part)
-            console.wrote(Path(cfg.shar_dir) / part, "Shar, as recorded")
+        prepare_part(cfg, data_dir, part, noise, nj)
+        of_part[part] = statistics.of_supervisions(read_jsonl(data_dir.prepared_supervisions(part)))
     header, rows = statistics.table(of_part)
     lines = ["\t".join(row) for row in [header, *rows]]
     write_text(cfg.data_dir / "statistics.tsv", "\n".join(lines) + "\n")
     console.table(header, rows)
+
+
+def prepare_part(cfg: Config, data_dir: DataDir, part: str, noise: CutSet | None, nj: int) -> None:
+    """Speeds and noise are for training alone."""
+    from lhotse import CutSet
+
+    from icefall_ext.data import cuts, export
+
+    manifests = data_dir.recordings(part), data_dir.prepared_supervisions(part)
+    is_train, path = part == "train", data_dir.cuts(part)
+    console.reads(manifests[1])
+    made = cuts.at_speeds(*manifests, cuts.SPEEDS if cfg.speed_perturb and is_train else (1.0,))
+    note = ""
+    if is_train and noise is not None:
+        made, note = cuts.with_noise(made, noise, cfg.seed), ", half of them with noise"
+    count = cuts.write_cuts(console.progress(made, part), path)
+    console.wrote(path, f"{count:,} cuts{note}")
+    if cfg.fbank:
+        fbank_path = data_dir.cuts(part, "fbank")
+        name = export.export_fbank(CutSet.from_jsonl_lazy(path), fbank_path.parent / part, fbank_path, nj)
+        console.wrote(fbank_path, f"80 log-mel features by {name}")
+    if cfg.shar_dir:
+        # Shar holds one recording a cut, so noise is left to be mixed when it is read.
+        export.export_shar(CutSet(cuts.read_cuts(*manifests)), Path(cfg.shar_dir) / part)
+        console.wrote(Path(cfg.shar_dir) / part, "Shar, as recorded")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from icefall_ext import console
-from icefall_ext.audit import REJECTED, open_audit
+from icefall_ext.audit import Audit, open_audit, stop_if_rejected, summarise
 from icefall_ext.cli import option, required, run
+from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 from icefall_ext.files import open_jsonl_for_writing, open_text_for_writing, read_jsonl
 from icefall_ext.text.prepare import SCRIPTS, TextPreparer
@@ -29,25 +30,29 @@ class Config:
     unknown_characters: str = option(
         "reject", "what happens to sentences outside the alphabet", choices=("reject", "keep")
     )
-    strict: bool = option(False, "exit status 1 if anything is rejected")
+    strict: bool = option(False, "exit with 1 if anything was rejected")
 
 
 def main(cfg: Config) -> None:
+    data_dir = DataDir(cfg.data_dir, cfg.corpus)
     preparer = TextPreparer(cfg.tailo_form, cfg.unknown_characters == "keep")
-    for part in cfg.parts:
-        prepare_part(cfg, part, preparer)
+    audits = {data_dir.audit("text", part): prepare_part(cfg, data_dir, part, preparer) for part in cfg.parts}
     changes = ", ".join(f"{kind} {count:,}" for kind, count in preparer.changes.most_common())
     console.says(f"changed in Han-Lo text: {changes or 'nothing'}")
+    for line in summarise(audits.values()):
+        console.says(line)
+    if cfg.strict:
+        stop_if_rejected(audits)
 
 
-def prepare_part(cfg: Config, part: str, preparer: TextPreparer) -> None:
-    source = cfg.data_dir / f"manifests/{cfg.corpus}_supervisions_{part}.jsonl.gz"
-    folder = cfg.data_dir / "text"
+def prepare_part(cfg: Config, data_dir: DataDir, part: str, preparer: TextPreparer) -> Audit:
+    source, target = data_dir.supervisions(part), data_dir.prepared_supervisions(part)
     lines: Counter[str] = Counter()
+    console.reads(source)
     with ExitStack() as stack:
-        audit = stack.enter_context(open_audit(cfg.data_dir / f"audit/{cfg.corpus}_text_{part}.tsv", strict=cfg.strict))
-        out = stack.enter_context(open_jsonl_for_writing(folder / f"{cfg.corpus}_supervisions_{part}.jsonl.gz"))
-        text = {name: stack.enter_context(open_text_for_writing(folder / f"{part}.{name}")) for name in SCRIPTS}
+        audit = stack.enter_context(open_audit(data_dir.audit("text", part)))
+        out = stack.enter_context(open_jsonl_for_writing(target))
+        text = {name: stack.enter_context(open_text_for_writing(data_dir.text(part, name))) for name in SCRIPTS}
         for item in console.progress(read_jsonl(source), part):
             prepared = preparer.prepare(item, audit)
             if prepared is None:
@@ -61,12 +66,10 @@ def prepare_part(cfg: Config, part: str, preparer: TextPreparer) -> None:
             if not lines[script]:
                 field = "text" if script == "hanlo" else "Tai-lo (a table's column `phonetic`)"
                 raise UserError(f"{source}: no usable {field} in it, and the recipe trains on {script}")
-    console.wrote(
-        folder / f"{cfg.corpus}_supervisions_{part}.jsonl.gz",
-        f"{lines['hanlo']:,} kept, {lines['tailo']:,} with Tai-lo, {audit.total(REJECTED):,} rejected",
-    )
-    for line in audit.summary():
-        console.says(f"  {line}")
+    console.wrote(target, f"{lines['hanlo']:,} utterances, {lines['tailo']:,} with Tai-lo")
+    console.wrote(data_dir.text(part, "{hanlo,tailo}"))
+    console.wrote(data_dir.audit("text", part), audit.totals())
+    return audit
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from icefall_ext import console
-from icefall_ext.audit import IGNORED, REJECTED, REPAIRED, Audit, open_audit, stop_if_rejected, summarise
+from icefall_ext.audit import Audit, open_audit, stop_if_rejected, summarise
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader
 from icefall_ext.corpora.base import TARGET_RATE, Corpus, Utterance, is_utf8
+from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 from icefall_ext.files import open_text_for_writing
 
@@ -80,19 +81,11 @@ def _samples_at(seconds: float, rate: int) -> int:
     return int(Decimal(round(seconds * rate, ndigits=8)).quantize(0, rounding=ROUND_HALF_UP))
 
 
-def manifest_paths(data_dir: str | Path, prefix: str, part: str) -> tuple[Path, Path]:
-    folder = Path(data_dir) / "manifests"
-    return folder / f"{prefix}_recordings_{part}.jsonl.gz", folder / f"{prefix}_supervisions_{part}.jsonl.gz"
-
-
-def audit_path(data_dir: str | Path, prefix: str, part: str) -> Path:
-    return Path(data_dir) / "audit" / f"{prefix}_manifests_{part}.tsv"
-
-
 @dataclass
 class PartSummary:
     part: str
     audit: Audit
+    audit_path: Path
     utterances: int = 0
     seconds: float = 0.0
     speakers: int = 0
@@ -143,15 +136,15 @@ class _Admission:
         return True
 
 
-def write_part(corpus: Corpus, part: str, data_dir: str | Path, speakers: dict[str, str]) -> PartSummary:
+def write_part(corpus: Corpus, part: str, data_dir: DataDir, speakers: dict[str, str]) -> PartSummary:
     """Both manifests and the audit of one part; `speakers` remembers across parts who was met where."""
-    recordings_path, supervisions_path = manifest_paths(data_dir, corpus.prefix, part)
     with ExitStack() as stack:
-        recordings = stack.enter_context(open_text_for_writing(recordings_path))
-        supervisions = stack.enter_context(open_text_for_writing(supervisions_path))
-        audit = stack.enter_context(open_audit(audit_path(data_dir, corpus.prefix, part)))
+        recordings = stack.enter_context(open_text_for_writing(data_dir.recordings(part)))
+        supervisions = stack.enter_context(open_text_for_writing(data_dir.supervisions(part)))
+        audit_path = data_dir.audit("manifests", part)
+        audit = stack.enter_context(open_audit(audit_path))
         admission = _Admission(part, speakers, audit)
-        summary = PartSummary(part, audit)
+        summary = PartSummary(part, audit, audit_path)
         for utterance in corpus.utterances(part, audit):
             if not admission.admits(utterance):
                 continue
@@ -170,25 +163,22 @@ def write_manifests(
     """The parts (all that there are), what was written, and the audit's summary; then the errors that the rows mean."""
     for line in corpus.describe():
         console.reads(line)
+    folder = Path(data_dir)
     speakers: dict[str, str] = {}
     summaries = []
     for part in parts or corpus.parts:
-        summary = write_part(corpus, part, data_dir, speakers)
+        summary = write_part(corpus, part, DataDir(folder, corpus.prefix), speakers)
         console.wrote(
-            Path(data_dir) / "manifests" / f"{corpus.prefix}_{{recordings,supervisions}}_{part}.jsonl.gz",
+            folder / "manifests" / f"{corpus.prefix}_{{recordings,supervisions}}_{part}.jsonl.gz",
             f"{summary.utterances:,} utterances, {summary.speakers:,} speakers, {summary.seconds / 3600:.2f} h",
         )
-        counts = ", ".join(f"{summary.audit.total(done):,} {done}" for done in (REJECTED, REPAIRED, IGNORED))
-        console.wrote(audit_path(data_dir, corpus.prefix, part), counts)
+        console.wrote(summary.audit_path, summary.audit.totals())
         summaries.append(summary)
     for line in summarise(summary.audit for summary in summaries):
         console.says(line)
     for summary in summaries:
         if not summary.utterances:
-            raise UserError(
-                f"{audit_path(data_dir, corpus.prefix, summary.part)}: no usable utterance in {summary.part}; "
-                f"the rows say why"
-            )
+            raise UserError(f"{summary.audit_path}: no usable utterance in {summary.part}; the rows say why")
     if strict:
-        stop_if_rejected({audit_path(data_dir, corpus.prefix, s.part): s.audit for s in summaries})
+        stop_if_rejected({summary.audit_path: summary.audit for summary in summaries})
     return summaries

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from icefall_ext.text import hanlo, tailo
+from icefall_ext.text.tailo_spelling import TONES
 
-TONES = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+_DURATION_SHARES = (("shortest", 0.0), ("5 %", 0.05), ("median", 0.5), ("95 %", 0.95), ("longest", 1.0))
 
 
 @dataclass
@@ -19,26 +20,26 @@ class PartStatistics:
     characters: Counter[str] = field(default_factory=Counter)
     tones: Counter[int] = field(default_factory=Counter)
 
-    def add(self, duration: float, supervision: dict) -> None:
-        """One supervision, as in the manifest after the text stage."""
-        self.durations.append(duration)
+    def add(self, supervision: dict) -> None:
+        """As in the manifest after the text stage."""
+        self.durations.append(supervision["duration"])
         self.sex_of_speaker[supervision.get("speaker") or "?"] = supervision.get("gender") or "?"
         self.characters.update(hanlo.characters(supervision.get("text") or ""))
         for syllable in tailo.parse((supervision.get("custom") or {}).get("tailo") or "").syllables:
             self.tones[syllable.tone] += 1
 
-    def duration_at(self, share: float) -> float:
-        ordered = sorted(self.durations)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
-
     def rows(self) -> list[tuple[str, str]]:
+        ordered = sorted(self.durations) or [0.0]
         sexes = Counter(self.sex_of_speaker.values())
         syllables = sum(self.tones.values())
         return [
             ("utterances", f"{len(self.durations):,}"),
             ("hours", f"{sum(self.durations) / 3600:.2f}"),
             ("speakers F/M/unknown", f"{sexes['F']}/{sexes['M']}/{sum(sexes.values()) - sexes['F'] - sexes['M']}"),
-            *((f"seconds, {name}", f"{self.duration_at(share):.2f}") for name, share in _DURATION_SHARES),
+            *(
+                (f"seconds, {name}", f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.2f}")
+                for name, share in _DURATION_SHARES
+            ),
             ("shorter than 1 s", f"{sum(d < 1 for d in self.durations):,}"),
             ("longer than 20 s", f"{sum(d > 20 for d in self.durations):,}"),
             ("characters", f"{sum(self.characters.values()):,}"),
@@ -46,9 +47,6 @@ class PartStatistics:
             ("Tai-lo syllables", f"{syllables:,}"),
             *((f"tone {tone}, %", f"{100 * self.tones[tone] / max(1, syllables):.1f}") for tone in TONES),
         ]
-
-
-_DURATION_SHARES = (("shortest", 0.0), ("5 %", 0.05), ("median", 0.5), ("95 %", 0.95), ("longest", 1.0))
 
 
 def table(parts: dict[str, PartStatistics]) -> tuple[list[str], list[list[str]]]:
@@ -60,5 +58,5 @@ def table(parts: dict[str, PartStatistics]) -> tuple[list[str], list[list[str]]]
 def of_supervisions(items: Iterable[dict]) -> PartStatistics:
     statistics = PartStatistics()
     for item in items:
-        statistics.add(item["duration"], item)
+        statistics.add(item)
     return statistics

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from icefall_ext.corpora.base import Options
-from icefall_ext.corpora.manifest import audit_path, manifest_paths, write_manifests
+from icefall_ext.corpora.manifest import write_manifests
 from icefall_ext.corpora.registry import check_layout
+from icefall_ext.data_dir import DataDir
 from icefall_ext.files import read_jsonl
 
 PCM, FLOAT = 1, 3
@@ -131,11 +132,10 @@ def imported(name: str, folder: Path, data_dir: Path, **options: Any) -> dict[st
     """Run an importer and read back what it wrote."""
     corpus = check_layout(name, folder, Options(**options))
     write_manifests(corpus, data_dir)
-    return {part: read_part(name, data_dir, part) for part in corpus.parts}
+    return {part: read_part(DataDir(data_dir, name), part) for part in corpus.parts}
 
 
-def read_part(name: str, data_dir: Path, part: str) -> Part:
-    recordings, supervisions = manifest_paths(data_dir, name, part)
-    with open(audit_path(data_dir, name, part), encoding="utf-8", newline="\n") as stream:
+def read_part(data_dir: DataDir, part: str) -> Part:
+    with open(data_dir.audit("manifests", part), encoding="utf-8", newline="\n") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    return Part(list(read_jsonl(recordings)), list(read_jsonl(supervisions)), rows)
+    return Part(list(read_jsonl(data_dir.recordings(part))), list(read_jsonl(data_dir.supervisions(part))), rows)

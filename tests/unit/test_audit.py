@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from icefall_ext.audit import COLUMNS, REJECTED, REPAIRED, Rows, open_audit, summarise
+from icefall_ext.audit import COLUMNS, REJECTED, REPAIRED, Rows, open_audit, stop_if_rejected, summarise
 from icefall_ext.errors import UserError
 
 
@@ -39,12 +39,13 @@ def test_summary_puts_rejections_first_and_shows_one_file_of_each_reason(tmp_pat
 
 
 def test_strict_is_an_error_only_after_rejections_and_leaves_the_file(tmp_path: Path):
-    with open_audit(tmp_path / "kept.tsv", strict=True) as audit:
-        audit.repaired("stereo", "a.wav")
-        audit.ignored("not a file of the corpus", "x")
+    with open_audit(tmp_path / "kept.tsv") as kept, open_audit(tmp_path / "strict.tsv") as strict:
+        kept.repaired("stereo", "a.wav")
+        kept.ignored("not a file of the corpus", "x")
+        strict.rejected("empty", "a.wav")
+    stop_if_rejected({tmp_path / "kept.tsv": kept})
     with pytest.raises(UserError, match=r"strict.tsv: 1 rejected \(empty\); mend them or leave out --strict"):
-        with open_audit(tmp_path / "strict.tsv", strict=True) as audit:
-            audit.rejected("empty", "a.wav")
+        stop_if_rejected({tmp_path / "kept.tsv": kept, tmp_path / "strict.tsv": strict})
     assert "a.wav" in (tmp_path / "strict.tsv").read_text(encoding="utf-8")
 
 

@@ -22,8 +22,9 @@ from icefall_ext.bin.prepare_manifests import Config, main
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader, read_header
 from icefall_ext.corpora.base import Options
-from icefall_ext.corpora.manifest import audit_path, manifest_paths, recording_line, supervision_line, write_manifests
+from icefall_ext.corpora.manifest import recording_line, supervision_line, write_manifests
 from icefall_ext.corpora.registry import check_layout
+from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -86,8 +87,10 @@ def test_lhotse_loads_and_validates_the_manifests_and_reads_mono_audio(tmp_path:
     left, right = np.full(16000, 0.25), np.full(16000, -0.5)
     soundfile.write(stereo, np.stack([left, right], axis=1), 16000)
     imported("tat", corpus, tmp_path / "data")
-    recordings, supervisions = manifest_paths(tmp_path / "data", "tat", "train")
-    cuts = CutSet.from_manifests(RecordingSet.from_file(recordings), SupervisionSet.from_file(supervisions))
+    data_dir = DataDir(tmp_path / "data", "tat")
+    cuts = CutSet.from_manifests(
+        RecordingSet.from_file(data_dir.recordings("train")), SupervisionSet.from_file(data_dir.supervisions("train"))
+    )
     assert len(cuts) == 33
     for cut in cuts.trim_to_supervisions():
         audio = cut.load_audio()
@@ -174,11 +177,10 @@ def test_strict_is_exit_status_1_after_every_part_was_written(tmp_path: Path):
     corpus, data_dir = varied_tree(tmp_path / "corpus"), tmp_path / "data"
     ran = run_program("--corpus", "tat", "--corpus-dir", corpus, "--data-dir", data_dir, "--strict", "true")
     assert ran.returncode == 1
-    line = ran.stderr.strip()
-    assert (
-        "\n" not in line and f"{audit_path(data_dir, 'tat', 'train')}: 2 rejected (empty text, truncated audio)" in line
-    )
-    assert all(manifest_paths(data_dir, "tat", part)[0].exists() for part in ("train", "dev", "test"))
+    line, written = ran.stderr.strip(), DataDir(data_dir, "tat")
+    audit = written.audit("manifests", "train")
+    assert "\n" not in line and f"{audit}: 2 rejected (empty text, truncated audio)" in line
+    assert all(written.recordings(part).exists() for part in ("train", "dev", "test"))
 
 
 def test_strict_does_not_mind_repairs_and_ignored_files(tmp_path: Path):

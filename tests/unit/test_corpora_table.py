@@ -12,11 +12,11 @@ from tat_tree import Part, imported, wav_bytes, write
 from icefall_ext.audit import REJECTED, REPAIRED, Rows
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.base import Options, Shares
-from icefall_ext.corpora.manifest import manifest_paths
 from icefall_ext.corpora.registry import check_layout
 from icefall_ext.corpora.split import split_speakers
 from icefall_ext.corpora.tabular import Table
 from icefall_ext.data.cuts import read_cuts
+from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 
 
@@ -85,7 +85,8 @@ def test_segments_of_a_file_share_one_recording_and_join_into_cuts(corpus: Path)
     assert [(s["id"], s["recording_id"]) for s in part.supervisions] == [
         ("u1", "audio/a.wav"), ("u3", "audio/a.wav"), ("u2", "u2"), ("u4", "u2"),
     ]  # fmt: skip
-    recordings, supervisions = manifest_paths(corpus.parent / "data", "table", "train")
+    data_dir = DataDir(corpus.parent / "data", "table")
+    recordings, supervisions = data_dir.recordings("train"), data_dir.supervisions("train")
     cuts = list(read_cuts(recordings, supervisions))
     assert [(cut.id, cut.start, cut.duration) for cut in cuts] == [
         ("u1", 0.0, 1.0), ("u3", 1.0, 1.5), ("u2", 0.0, 3.0), ("u4", 2.0, 1.0),

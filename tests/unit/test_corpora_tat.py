@@ -12,6 +12,7 @@ from icefall_ext.audit import IGNORED, REJECTED, REPAIRED
 from icefall_ext.corpora import raw_file, reasons
 from icefall_ext.corpora.base import Tolerances
 from icefall_ext.corpora.tat_keys import same_speaker
+from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 
 
@@ -560,7 +561,7 @@ def test_part_without_a_usable_sentence_is_an_error_after_its_rows_were_written(
     data_dir = tree.root.parent / "data"
     with pytest.raises(UserError, match="no usable utterance in test"):
         imported("tat", tree.root, data_dir)
-    assert read_part("tat", data_dir, "test").said() == [(REJECTED, reasons.EMPTY_FILE)]
+    assert read_part(DataDir(data_dir, "tat"), "test").said() == [(REJECTED, reasons.EMPTY_FILE)]
 
 
 # -- siblings

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import CutSet, Recording, SupervisionSegment
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from icefall_ext.data import cuts
 from icefall_ext.errors import UserError
@@ -45,18 +46,8 @@ def write_manifests(folder: Path, part: str, seconds: list[float], *, text_for: 
 
 
 def prepare_cuts(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    program = [
-        sys.executable,
-        "-m",
-        "icefall_ext.bin.prepare_cuts",
-        "--corpus",
-        "x",
-        "--data-dir",
-        str(folder),
-        "--nj",
-        "1",
-    ]
-    return subprocess.run([*program, *options], capture_output=True, text=True)
+    program = [sys.executable, "-m", "icefall_ext.bin.prepare_cuts", "--corpus", "x", "--data-dir", str(folder)]
+    return subprocess.run([*program, "--nj", "1", *options], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +79,6 @@ def test_cut_is_what_lhotse_would_make_of_the_same_manifests(data_dir):
     recordings = data_dir / "manifests/x_recordings_train.jsonl.gz"
     supervisions = data_dir / "text/x_supervisions_train.jsonl.gz"
     ours = list(cuts.read_cuts(recordings, supervisions))
-    from lhotse import RecordingSet, SupervisionSet
-
     theirs = CutSet.from_manifests(
         recordings=RecordingSet.from_file(recordings), supervisions=SupervisionSet.from_file(supervisions)
     ).trim_to_supervisions(keep_overlapping=False)
@@ -185,8 +174,6 @@ def test_statistics_count_hours_speakers_tones(data_dir, everything):
 
 
 def test_manifest_lines_are_plain_json_that_names_real_files(data_dir):
-    import gzip
-
     with gzip.open(data_dir / "wav/x_cuts_dev.jsonl.gz", "rt", encoding="utf-8") as stream:
         (line,) = stream
     assert Path(json.loads(line)["recording"]["sources"][0]["source"]).is_file()

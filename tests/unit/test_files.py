@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from icefall_ext.audit import open_audit
 from icefall_ext.errors import UserError
 from icefall_ext.files import (
     atomic_dir,
@@ -76,22 +75,3 @@ def test_reading_a_missing_or_damaged_file_names_it(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(UserError, match="x.jsonl: line 2"):
         list(read_jsonl(tmp_path / "x.jsonl"))
-
-
-def test_audit_row_stays_one_row_and_shows_what_cannot_be_seen(tmp_path):
-    with open_audit(tmp_path / "a.tsv") as audit:
-        audit.repaired("spaces", "x.json", field="text", value="a\tb\n\u3000c", note="removed")
-    header, row = (tmp_path / "a.tsv").read_text(encoding="utf-8").splitlines()
-    assert row.split("\t") == ["repaired", "spaces", "x.json", "text", "a\\tb\\n\\u3000c", "removed"]
-    assert len(header.split("\t")) == 6
-
-
-def test_strict_audit_is_an_error_only_when_something_was_rejected(tmp_path):
-    with open_audit(tmp_path / "a.tsv", strict=True) as audit:
-        audit.repaired("spaces", "x.json")
-    with (
-        pytest.raises(UserError, match="1 rejected .empty text."),
-        open_audit(tmp_path / "a.tsv", strict=True) as audit,
-    ):
-        audit.rejected("empty text", "y.json")
-    assert "y.json" in (tmp_path / "a.tsv").read_text(), "the rows are there to be read"

@@ -92,7 +92,8 @@ def data_dir(tmp_path):
 def test_program_writes_supervisions_text_and_audit(data_dir):
     result = run_program(data_dir)
     assert result.returncode == 0, result.stderr
-    assert "2 kept, 1 with Tai-lo, 1 rejected" in result.stdout
+    assert "2 utterances, 1 with Tai-lo" in result.stdout and "1 rejected, 0 repaired" in result.stdout
+    assert "rejected 1  no text left after normalisation (first: u2)" in result.stdout
     assert [item["id"] for item in read_jsonl(data_dir / "text/x_supervisions_train.jsonl.gz")] == ["u1", "u3"]
     assert list(read_lines(data_dir / "text/train.hanlo")) == ["數字", "食飯"]
     assert list(read_lines(data_dir / "text/train.tailo")) == ["soo3-ji7"]
