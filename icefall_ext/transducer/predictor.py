@@ -82,7 +82,7 @@ class StatelessPredictor(nn.Module):
         if self.context_size == 1:
             return self.embedding(contexts[:, 0])
         first_rows, table = self._position_table()
-        return F.relu(F.embedding_bag(contexts + first_rows, table, mode="sum"))
+        return F.relu(F.embedding_bag(contexts + first_rows, table, mode="sum")).to(self.embedding.weight.dtype)
 
     def _position_table(self) -> tuple[Tensor, Tensor]:
         """The row of token 0 at each position, and the rows; the row before token 0 is nothing's, all zeros."""
@@ -90,9 +90,9 @@ class StatelessPredictor(nn.Module):
         version = tuple((w.data_ptr(), w._version, w.dtype) for w in weights)
         if self._table is None or self._table[0] != version:
             with torch.inference_mode(False), torch.no_grad():  # it may outlive the search that asks first
-                groups = self.conv.groups
-                tokens = self.embedding.weight.view(self.vocab_size, groups, -1)  # (V, groups, in)
-                kernel = self.conv.weight.view(groups, -1, *self.conv.weight.shape[1:])  # (groups, out, in, C)
+                embedding, kernel = (w.to(torch.promote_types(w.dtype, torch.float32)) for w in weights)
+                tokens = embedding.view(self.vocab_size, self.conv.groups, -1)  # (V, groups, in)
+                kernel = kernel.view(self.conv.groups, -1, *kernel.shape[1:])  # (groups, out, in, C)
                 table = torch.einsum("vgi,goic->cvgo", tokens, kernel).reshape(self.context_size, self.vocab_size, -1)
                 table = F.pad(table, (0, 0, 1, 0)).flatten(0, 1)
                 first_rows = torch.arange(1, len(table), self.vocab_size + 1, device=table.device)

@@ -12,18 +12,21 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.transducer.search import HotwordGraph, make_search
 from tests.search_toys import log_add, speak, spelled_model, toy_batch, toy_model
 
-tokens_of_4 = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
+one_of_3 = st.integers(1, 3)
+some_hotwords = st.lists(st.lists(one_of_3, min_size=1, max_size=4).map(tuple), min_size=1, max_size=5, unique=True)
+some_text = st.lists(one_of_3, max_size=12)
 
 
-@given(hotwords=st.lists(tokens_of_4, min_size=1, max_size=5, unique=True), text=st.lists(st.integers(1, 3), max_size=12))
+@given(hotwords=some_hotwords, text=some_text)
 def test_the_bonus_of_a_text_is_that_of_every_place_where_a_hotword_occurs(hotwords, text):
     bonuses = [2.0**n for n in range(len(hotwords))]
-    expected = sum(
-        bonus for hotword, bonus in zip(hotwords, bonuses) for at in range(len(text)) if tuple(text[at : at + len(hotword)]) == hotword)
-    assert HotwordGraph(hotwords, 4, bonuses=bonuses).bonus(text) == expected
+    found = [
+        bonus for hotword, bonus in zip(hotwords, bonuses) for at in range(len(text))
+        if tuple(text[at : at + len(hotword)]) == hotword]
+    assert HotwordGraph(hotwords, 4, bonuses=bonuses).bonus(text) == sum(found)
 
 
-@given(hotwords=st.lists(tokens_of_4, min_size=1, max_size=5, unique=True), text=st.lists(st.integers(1, 3), max_size=12))
+@given(hotwords=some_hotwords, text=some_text)
 def test_stepping_gives_the_bonus_and_the_prospect_of_every_next_token(hotwords, text):
     graph = HotwordGraph(hotwords, 4, bonus_per_token=1.0)
     output, state = graph.start(1)
@@ -107,7 +110,8 @@ def usual_hotword_search(logits, graph, beam=4):
 def test_a_stream_with_hotwords_may_be_fed_in_chunks_and_gives_n_best():
     model = toy_model(12, peaky=5.0, blank=3.0)
     encoder_out, lengths = toy_batch(10, 30)
-    search = make_search("modified_beam_search", *model, nbest=3, hotwords=HotwordGraph([[3, 4, 5], [4, 5], [2]], 12, 1.0))
+    graph = HotwordGraph([[3, 4, 5], [4, 5], [2]], 12, 1.0)
+    search = make_search("modified_beam_search", *model, nbest=3, hotwords=graph)
     whole = search(encoder_out, lengths)
     state = search.start(10)
     for start in range(0, 30, 7):

@@ -133,7 +133,8 @@ def test_a_language_model_decides_between_readings_that_sound_alike(arpa):
 def test_fusion_in_chunks_gives_the_same_as_at_once(arpa):
     model = toy_model(6)
     encoder_out, lengths = toy_batch(6, 21)
-    search = make_search("modified_beam_search", *model, lms=[(NgramLm.from_arpa(arpa, TOKENS), 0.6), (neural_lm(6), 0.9)])
+    lms = [(NgramLm.from_arpa(arpa, TOKENS), 0.6), (neural_lm(6), 0.9)]
+    search = make_search("modified_beam_search", *model, lms=lms)
     state = search.start(6)
     for start in range(0, 21, 5):
         search.feed(state, encoder_out[:, start : start + 5], (lengths - start).clamp(0, min(5, 21 - start)))

@@ -33,15 +33,17 @@ METHODS = {  # by icefall's names
 BACKENDS = ("auto", "torch", "k2")
 
 
-def make_search(method: str, predictor: Stepper, joiner: Joiner, backend: str = "auto", **options: Any) -> TransducerSearch:
-    """The search of that name, with the options that are its dataclass fields.
+def make_search(
+    method: str, predictor: Stepper, joiner: Joiner, backend: str = "auto", **options: Any
+) -> TransducerSearch:
+    """The search of that name; its options are its dataclass fields, and None stands for the default.
 
-    Only fast_beam_search has a k2 backend. `auto` takes torch, which gives the same readings faster, except where there is
-    a decoding `graph`, which needs k2.
+    Only fast_beam_search has a k2 backend. `auto` takes torch, which gives the same readings faster, except where there
+    is a decoding `graph`, which needs k2.
     """
     if method not in METHODS or backend not in BACKENDS:
-        raise UsageError(f"decoding method {method!r} with backend {backend!r}: methods are {', '.join(METHODS)}, backends "
-                         f"{', '.join(BACKENDS)}")
+        raise UsageError(f"decoding method {method!r} with backend {backend!r}: methods are {', '.join(METHODS)}, "
+                         f"backends {', '.join(BACKENDS)}")
     if backend == "k2" and method != "fast_beam_search":
         raise UsageError(f"{method} has no k2 backend; take backend torch, or fast_beam_search")
     kind = METHODS[method]

@@ -29,7 +29,7 @@ from icefall_ext.transducer.search.types import Result
 
 H = TypeVar("H", bound="PerStream")
 BLOCK = 64  # frames between two looks at the memory
-MAX_ROWS = 20_000  # contexts remembered before those that no hypothesis holds are dropped
+MAX_ROWS = 4_000  # contexts remembered, about what a CPU's cache holds; beyond, only those that a hypothesis holds
 
 
 @dataclass
@@ -72,17 +72,17 @@ class TransducerSearch(ABC):
         return self.joiner.output_linear.weight.device
 
     def prepare(self, encoder_out: Tensor, lengths: Tensor) -> tuple[Tensor, np.ndarray]:
-        """Projected frames (B, T, joiner_dim) and lengths, checked: NaN would otherwise end as an empty or absurd text."""
+        """Projected frames (B, T, joiner_dim) and lengths, checked: NaN would end as an empty or absurd text."""
         counts = torch.as_tensor(lengths, dtype=torch.int64).cpu().numpy()
         if counts.shape != (len(encoder_out),) or (counts < 0).any() or (counts > encoder_out.shape[1]).any():
-            raise UsageError(f"lengths {counts.tolist()} do not fit an encoder output of {tuple(encoder_out.shape[:2])} "
-                             "(streams, frames)")
+            raise UsageError(f"lengths {counts.tolist()} do not fit an encoder output of "
+                             f"{tuple(encoder_out.shape[:2])} (streams, frames)")
         am = self.joiner.encoder_proj(encoder_out)
         finite = am.sum(-1, dtype=torch.float32).isfinite().cpu().numpy() | (np.arange(am.shape[1]) >= counts[:, None])
         if not finite.all():
             stream, frame = np.argwhere(~finite)[0]
-            raise UserError(f"the encoder output holds NaN or infinity, first in utterance {stream} of the batch at frame "
-                            f"{frame}; look for it in the features and in the checkpoint")
+            raise UserError(f"the encoder output holds NaN or infinity, first in utterance {stream} of the batch at "
+                            f"frame {frame}; look for it in the features and in the checkpoint")
         return am, counts
 
     def log_probs(self, am: Tensor, lm: Tensor) -> Tensor:
@@ -97,11 +97,14 @@ class TransducerSearch(ABC):
 
 @dataclass
 class PerStream:
-    """Arrays whose first dimension is the stream: probabilities as tensors on the device, and the book-keeping, which is
-    all small integers, as numpy arrays on the host, where an operation costs a tenth of a kernel launch."""
+    """Arrays whose first dimension is the stream. What takes arithmetic on all tokens are tensors on the device; the
+    book-keeping is numpy arrays on the host, where an operation costs a tenth of a kernel launch."""
 
     def map(self: H, function: Callable) -> H:
         return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def first(self: H, count: int) -> H:
+        return self.map(lambda array: array[:count])
 
     def replace_first(self: H, other: H) -> None:
         for field in fields(self):
@@ -134,10 +137,11 @@ class FrameSynchronousSearch(TransducerSearch):
     def feed(self, state: SearchState, encoder_out: Tensor, lengths: Tensor) -> None:
         am, lengths = self.prepare(encoder_out, lengths)
         order = np.argsort(-lengths, kind="stable")
-        am = am[order]
+        if (lengths[:-1] < lengths[1:]).any():
+            am = am[order]
         state.streams = state.streams.map(lambda array: array[order])
         for count, start, stop in segments(lengths[order].tolist()):
-            live = state.streams.map(lambda array: array[:count])
+            live = state.streams.first(count)
             for frame in range(start, stop):
                 live = self.advance(live, am[:count, frame], state)
             state.streams.replace_first(live)

@@ -1,11 +1,11 @@
 """Fast beam search, native: what k2's RnntDecodingStreams finds on the trivial graph, without k2.
 
-At most one token per frame. Hypotheses with the same context (the last `context_size` tokens) are merged, and the better
-score kept: a Viterbi search over contexts. Per frame and stream, with B the best score before it:
+At most one token per frame. Hypotheses with the same context (the last `context_size` tokens) are merged, and the
+better score kept: a Viterbi search over contexts. Per frame and stream, with B the best score before it:
  1. every context takes blank, and the tokens v with score + log p(v) >= B - beam;
  2. of the contexts reached, those within `beam` of the best are kept, at most `max_contexts`;
- 3. and of k2's states at most `max_states`. A context c has up to two: (c, 0), and (c, final), where the graph's final arc
-    leads from (c, 0), at the price of blank. Nothing leaves (c, final): it only takes up room.
+ 3. and of k2's states at most `max_states`. A context c has up to two: (c, 0), and (c, final), where the graph's final
+    arc leads from (c, 0), at the price of blank. Nothing leaves (c, final): it only takes up room.
 On its last frame a stream can take only the final arc, at no price: the last frame's own scores decide only which
 contexts survive it, under these rules. Where none does the reading is empty, unless `allow_partial`, which then lets
 every context end. Scores are float64, log-probabilities float32, as in k2.
@@ -129,17 +129,18 @@ class FastBeamSearch(FrameSynchronousSearch):
                 blank: Tensor) -> Arrivals:
         """Take the arcs that leave all contexts, merge by destination, prune.
 
-        score, context, alive (streams, contexts); values (contexts alive, tokens) and token (streams, contexts, tokens):
-        the tokens considered and their log-probabilities; blank (contexts alive,).
+        score, context, alive (streams, contexts); token (streams, contexts, tokens): the tokens considered, and
+        values (contexts alive, tokens) their log-probabilities; blank (contexts alive,).
         """
         emit, stay = np.full(token.shape, IMPOSSIBLE), np.full(score.shape, IMPOSSIBLE)
-        emit[alive] = score[alive, None] + values.double().cpu().numpy()
-        stay[alive] = score[alive] + blank.double().cpu().numpy()
+        emit[alive] = score[alive, None] + values.cpu().numpy()
+        stay[alive] = score[alive] + blank.cpu().numpy()
         emit[emit < score.max(1)[:, None, None] - self.beam] = IMPOSSIBLE
         scores = np.concatenate((emit.reshape(len(emit), -1), stay), axis=1)
         codes = self._codes(context, token)
         arc = np.argsort(-scores, axis=1, kind="stable")
-        scores, codes = np.take_along_axis(scores, arc, 1), np.take_along_axis(codes, arc, 1)
+        stream = np.arange(len(arc))[:, None]
+        scores, codes = scores[stream, arc], codes[stream, arc]
 
         numbers = np.empty(codes.max() + 1, dtype=np.int64)
         numbers[codes.ravel()[::-1]] = np.arange(codes.size)[::-1]  # of equal codes the first, which is the best, stays
@@ -151,8 +152,8 @@ class FastBeamSearch(FrameSynchronousSearch):
         return Arrivals(scores, arc, codes, best, kept)
 
     def _codes(self, context: np.ndarray, token: np.ndarray) -> np.ndarray:
-        """(streams, contexts * tokens + contexts): small numbers for the contexts that emission, then blank, lead to; equal
-        within a stream where the contexts are, and different across streams.
+        """(streams, contexts * tokens + contexts): small numbers for the contexts that emission, then blank, lead to;
+        equal within a stream where the contexts are, and different across streams.
 
         A context is named by its last token and by the first context in the stream whose suffix it continues; one that
         continues none can be reached by blank alone, and is named by its place and blank.
@@ -181,7 +182,7 @@ class FastBeamSearch(FrameSynchronousSearch):
             stream, source, place = which.nonzero()
             said = token[which]
             rows = to_device(np.stack((row[stream, source], said)), log_probs.device)
-            gained = log_probs[rows[0], rows[1]].double().cpu().numpy()
+            gained = log_probs[rows[0], rows[1]].cpu().numpy()
             within = (said == BLANK) | (score[stream, source] + gained >= score.max(1)[stream] - self.beam)
             for n, node, d, label, gain in zip(stream[within].tolist(), ids[stream, source, NODE][within].tolist(),
                                                place[within].tolist(), said[within].tolist(), gained[within].tolist()):

@@ -19,8 +19,6 @@ from icefall_ext.transducer.search.base import PerStream, SearchState, Transduce
 from icefall_ext.transducer.search.memory import Emissions, Outputs, to_device
 from icefall_ext.transducer.search.types import Hypothesis, Result
 
-PAIRS_AT_ONCE = {"cpu": 32, "cuda": 1024}  # of frame and context; beyond them a CPU's time grows in proportion
-
 
 @dataclass
 class GreedyStreams(PerStream):
@@ -51,6 +49,8 @@ class GreedySearch(TransducerSearch):
             raise UsageError(f"greedy search: max_symbols {self.max_symbols} must be positive, and nbest "
                              f"{self.nbest} can only be 1; take modified_beam_search for more")
 
+        self._pairs_at_once = 32 if self.device.type == "cpu" else 1024  # beyond, time grows in proportion
+
     @torch.inference_mode()
     def start(self, batch: int) -> GreedyState:
         outputs = Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj)
@@ -61,20 +61,22 @@ class GreedySearch(TransducerSearch):
     def feed(self, state: GreedyState, encoder_out: Tensor, lengths: Tensor) -> None:
         frames, lengths = self.prepare(encoder_out, lengths)
         streams = state.streams.map(np.copy)
-        position, symbols = np.zeros_like(lengths), np.zeros_like(lengths)
+        position, symbols, ahead = np.zeros_like(lengths), np.zeros_like(lengths), 1
         while len(alive := np.flatnonzero(position < lengths)):
-            ahead = max(1, PAIRS_AT_ONCE.get(self.device.type, 1024) // len(alive))
-            best, token, inside = self._look_ahead(frames, alive, position, lengths, ahead, streams.row, state.outputs[0])
-            speaks = (token != BLANK) & inside
-            blanks = np.where(speaks.any(1), speaks.argmax(1), inside.sum(1))
+            wanted = position[alive, None] + np.arange(ahead)
+            exists = wanted < lengths[alive, None]
+            best, token = self._best(frames, alive, wanted, state.outputs[0][streams.row[alive]])
+            speaks = (token != BLANK) & exists
+            blanks = np.where(speaks.any(1), speaks.argmax(1), exists.sum(1))
             streams.score[alive] += np.where(np.arange(ahead) < blanks[:, None], best, 0.0).sum(1)
             position[alive] += blanks
             symbols[alive[blanks > 0]] = 0
+            ahead = int(np.clip(2 * blanks.mean(), 1, max(1, self._pairs_at_once // len(alive))))
 
-            places = np.flatnonzero(blanks < inside.sum(1))
-            speakers, said = alive[places], token[places, blanks[places]]
-            streams.score[speakers] += best[places, blanks[places]]
-            self._emit(state, streams, speakers, said, streams.frame[speakers] + position[speakers])
+            speaking = np.flatnonzero(speaks.any(1))
+            speakers, tokens = alive[speaking], token[speaking, blanks[speaking]]
+            streams.score[speakers] += best[speaking, blanks[speaking]]
+            self._emit(state, streams, speakers, tokens.tolist(), streams.frame[speakers] + position[speakers])
             symbols[speakers] += 1
             full = speakers[symbols[speakers] == self.max_symbols]
             position[full] += 1
@@ -83,19 +85,15 @@ class GreedySearch(TransducerSearch):
         state.streams = streams
         state.trim()
 
-    def _look_ahead(self, frames: Tensor, alive: np.ndarray, position: np.ndarray, lengths: np.ndarray, ahead: int,
-                    row: np.ndarray, outputs: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best log-probability and token of the next frames (alive, ahead), and which of them exist."""
-        wanted = position[alive, None] + np.arange(ahead)
-        inside = wanted < lengths[alive, None]
-        wanted = np.minimum(wanted, frames.shape[1] - 1) + alive[:, None] * frames.shape[1]
-        am = frames.flatten(0, 1).index_select(0, to_device(wanted.ravel(), frames.device)).view(*wanted.shape, -1)
-        best, token = self.log_probs(am, outputs[row[alive]].unsqueeze(1)).max(-1)
-        return best.double().cpu().numpy(), token.cpu().numpy(), inside
+    def _best(self, frames: Tensor, alive: np.ndarray, wanted: np.ndarray, lm: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The best log-probability and token of each stream's `wanted` frames, both (alive, frames)."""
+        places = np.minimum(wanted, frames.shape[1] - 1) + alive[:, None] * frames.shape[1]
+        am = frames.flatten(0, 1).index_select(0, to_device(places.ravel(), frames.device))
+        best, token = self.log_probs(am.view(*wanted.shape, -1), lm.unsqueeze(1)).max(-1)
+        return best.cpu().numpy(), token.cpu().numpy()
 
-    def _emit(self, state: GreedyState, streams: GreedyStreams, speakers: np.ndarray, said: np.ndarray,
+    def _emit(self, state: GreedyState, streams: GreedyStreams, speakers: np.ndarray, tokens: list[int],
               frames: np.ndarray) -> None:
-        tokens = said.tolist()
         streams.row[speakers] = state.outputs[0].extend(streams.row[speakers].tolist(), tokens)
         streams.emission[speakers] = state.emissions.add(streams.emission[speakers].tolist(), tokens, frames.tolist())
 

@@ -1,8 +1,8 @@
 """Hotwords: an Aho-Corasick graph that knows, after any tokens, which hotwords end here and which are under way.
 
-The bonus of a text is the sum, over all places where a hotword occurs in it, of that hotword's bonus: a function of the
-text alone, never negative, and never taken back. A hotword under way gives no bonus, only a prospect, which a search may
-use to keep a hypothesis until the hotword is complete, but not to rank finished texts.
+The bonus of a text is the sum, over all places where a hotword occurs in it, of that hotword's bonus: a function of
+the text alone, never negative, and never taken back. A hotword under way gives no bonus, only a prospect, which a
+search may use to keep a hypothesis until the hotword is complete, but not to rank finished texts.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from icefall_ext.errors import UserError
 from icefall_ext.transducer.predictor import BLANK, State
+
+ROWS_KEPT = 4096
 
 
 @dataclass
@@ -29,8 +33,8 @@ class _Node:
 
 
 class HotwordGraph:
-    """Follows the protocol `Stepper`; outputs (N, 2 V) hold, for every next token, the bonus it completes and the prospect
-    it leaves (for blank: nothing, and the prospect as it is)."""
+    """Follows the protocol `Stepper`; outputs (N, 2 V) hold, for every next token, the bonus it completes and the
+    prospect it leaves (for blank: nothing, and the prospect as it is)."""
 
     def __init__(self, hotwords: Iterable[Sequence[int]], vocab_size: int, bonus_per_token: float = 1.5,
                  bonuses: Sequence[float] | None = None, device: torch.device | str = "cpu"):
@@ -48,6 +52,7 @@ class HotwordGraph:
         for hotword, bonus in dict(zip(hotwords, bonuses)).items():
             self._insert(hotword, bonus)
         self._link()
+        self._row = lru_cache(maxsize=ROWS_KEPT)(self._make_row)
 
     def start(self, batch: int) -> tuple[Tensor, State]:
         return self._outputs([0] * batch)
@@ -92,17 +97,16 @@ class HotwordGraph:
         return self._nodes[node].after.get(token, 0)
 
     def _outputs(self, nodes: list[int]) -> tuple[Tensor, State]:
-        completed, prospect = torch.zeros(2, len(nodes), self.vocab_size)
-        for row, node in enumerate(nodes):
-            prospect[row, BLANK] = self._nodes[node].prospect
-            for token, following in self._leaving(node).items():
-                completed[row, token] = self._nodes[following].ending
-                prospect[row, token] = self._nodes[following].prospect
-        return torch.cat((completed, prospect), dim=1).to(self._device), (torch.tensor(nodes, device=self._device),)
+        rows = torch.from_numpy(np.stack([self._row(node) for node in nodes]))
+        return rows.to(self._device), (torch.tensor(nodes, device=self._device),)
 
-    def _leaving(self, node: int) -> dict[int, int]:
-        """Where every token leads that does not lead to the start."""
-        chain = [node]
-        while chain[-1]:
-            chain.append(self._nodes[chain[-1]].fall_back)
-        return {token: to for place in reversed(chain) for token, to in self._nodes[place].after.items()}
+    def _make_row(self, node: int) -> np.ndarray:
+        completed, prospect = row = np.zeros((2, self.vocab_size), dtype=np.float32)
+        prospect[BLANK] = self._nodes[node].prospect
+        places = [node]
+        while places[-1]:
+            places.append(self._nodes[places[-1]].fall_back)
+        for place in reversed(places):  # where several continue with a token, the longest does
+            for token, following in self._nodes[place].after.items():
+                completed[token], prospect[token] = self._nodes[following].ending, self._nodes[following].prospect
+        return row.ravel()

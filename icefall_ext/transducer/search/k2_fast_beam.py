@@ -64,7 +64,8 @@ class K2FastBeamSearch(TransducerSearch):
             for frame in range(start, stop):
                 shape, contexts = decoding.get_contexts()
                 frames = am[:count, frame].index_select(0, shape.row_ids(1).to(torch.int64))
-                decoding.advance(self.log_probs(frames, self.joiner.decoder_proj(self.predictor.from_contexts(contexts))))
+                lm = self.joiner.decoder_proj(self.predictor.from_contexts(contexts))
+                decoding.advance(self.log_probs(frames, lm))
             decoding.terminate_and_flush_to_streams()
             for place, stream in enumerate(order[:count].tolist()):
                 state.frames[stream] += stop - start
@@ -74,7 +75,7 @@ class K2FastBeamSearch(TransducerSearch):
     @torch.no_grad()
     def result(self, state: K2State) -> list[Result]:
         results = [Result([Hypothesis([], [], 0.0)])] * len(state.streams)
-        together: dict[int, list[int]] = {}  # streams that were fed last by the same object: only that one has their arcs
+        together: dict[int, list[int]] = {}  # streams fed last by the same object: only that one has their arcs
         for stream, last in enumerate(state.last_fed):
             if last is not None:
                 together.setdefault(id(last[0]), []).append(stream)

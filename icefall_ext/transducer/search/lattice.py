@@ -56,7 +56,8 @@ class Lattice:
             if arc.token or arc.words:
                 path = (arc.token, self.frame[arc.source], arc.words, path)
             score += arc.score
-            heapq.heappush(waiting, (-score - self.best_score[arc.source], next(tie_break), arc.source, score, tail, path))
+            promise = score + self.best_score[arc.source]
+            heapq.heappush(waiting, (-promise, next(tie_break), arc.source, score, tail, path))
 
         for arc in ends:
             push(arc, 0.0, 0, ())

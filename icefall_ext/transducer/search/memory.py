@@ -54,11 +54,11 @@ class Emissions:
 class Outputs:
     """The outputs of a predictor or language model, one row per context that occurred, each computed once.
 
-    Hypotheses hold row numbers. Contexts are the last `context_size` tokens, read as a number in base `vocab_size`; where
-    the output depends on all tokens, a context is the row it grew from and its last token.
+    Hypotheses hold row numbers. Contexts are the last `context_size` tokens, read as a number in base `vocab_size`;
+    where the output depends on all tokens, a context is the row it grew from and its last token.
     """
 
-    def __init__(self, stepper: Stepper, vocab_size: int, transform: Callable[[Tensor], Tensor] = lambda values: values):
+    def __init__(self, stepper: Stepper, vocab_size: int, transform: Callable[[Tensor], Tensor] = lambda x: x):
         self._stepper, self._vocab_size, self._transform = stepper, vocab_size, transform
         self._limited = stepper.context_size is not None
         self._modulus = vocab_size ** (stepper.context_size - 1) if self._limited else 1 << 62
@@ -72,21 +72,24 @@ class Outputs:
 
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         """(..., dim)"""
-        return self._values.index_select(0, to_device(rows.ravel(), self._values.device)).view(*rows.shape, self._values.shape[1])
+        values = self._values.index_select(0, to_device(rows.ravel(), self._values.device))
+        return values.view(*rows.shape, values.shape[1])
 
     def extend(self, rows: list[int], tokens: list[int]) -> list[int]:
         """The rows of the contexts in `rows`, each followed by its entry of `tokens`."""
         contexts, row_of, vocab_size, modulus = self._contexts, self._row_of, self._vocab_size, self._modulus
         keys = [contexts[row] % modulus * vocab_size + token for row, token in zip(rows, tokens)]
-        known, fresh = len(contexts), []
-        for position, key in enumerate(keys):
+        known, before, last = len(contexts), [], []
+        for key, row, token in zip(keys, rows, tokens):
             if key not in row_of:
                 row_of[key] = len(contexts)
                 contexts.append(key if self._limited else len(contexts))
-                fresh.append((rows[position], tokens[position]))
-        if fresh:
-            before, last = torch.tensor(fresh, device=self._values.device).unbind(1)
-            values, states = self._stepper.step(last, tuple(part[before] for part in self._states))
+                before.append(row)
+                last.append(token)
+        if before:
+            device = self._values.device
+            before, last = torch.tensor(before, device=device), torch.tensor(last, device=device)
+            values, states = self._stepper.step(last, tuple(part.index_select(0, before) for part in self._states))
             self._values = _write(self._values, known, self._transform(values))
             self._states = tuple(_write(part, known, new) for part, new in zip(self._states, states))
         return [row_of[key] for key in keys]
@@ -95,7 +98,8 @@ class Outputs:
         """Drop the other rows; returns `rows` under their new numbers."""
         kept, renumbered = np.unique(rows, return_inverse=True)
         index = to_device(kept, self._values.device)
-        self._values, self._states = self._values[index], tuple(part[index] for part in self._states)
+        for part in (self._values, *self._states):
+            part[: len(kept)] = part[index]
         self._contexts = [self._contexts[row] for row in kept.tolist()] if self._limited else list(range(len(kept)))
         self._row_of = {context: row for row, context in enumerate(self._contexts)} if self._limited else {}
         return renumbered.reshape(rows.shape)

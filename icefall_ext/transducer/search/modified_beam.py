@@ -1,9 +1,11 @@
 """Modified beam search: at most one token per frame, and the probabilities of all alignments of a text added up.
 
-Per frame, a beam of hypotheses times the vocabulary gives the candidates; those with the same tokens are merged by
-log-add, then the best `beam` are kept. Two candidates can have the same tokens in one way only: a hypothesis that stays
-(blank) and its parent, one token shorter, that emits the token between them. So merging is a comparison of sequence
-numbers within the beam. (icefall prunes first and merges what is left, and so loses hypotheses and probability.)
+Per frame every hypothesis in the beam takes blank or a token; candidates with the same tokens are merged by log-add,
+and the best `beam` are kept. Two candidates can have the same tokens in one way only: a hypothesis that stays (blank)
+and its parent, one token shorter, that emits the token between them. So merging is a comparison of sequence numbers
+within the beam. (icefall prunes first and merges what is left, and so loses hypotheses and probability.)
+
+Of a hypothesis only the `beam` best tokens can matter: the device finds them, the host does the rest in float64.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ SEQUENCE, PARENT, LAST, EMISSION, FRAME, ROWS = range(6)  # columns of Beam.ids;
 
 @dataclass
 class Beam(PerStream):
-    score: Tensor  # (streams, beam) float64, best first
-    ids: np.ndarray  # (streams, beam, ROWS + outputs); PARENT is the sequence without its last token
+    score: np.ndarray  # (streams, width) float64
+    ids: np.ndarray  # (streams, width, ROWS + outputs); PARENT is the sequence without its last token
 
     @property
     def rows(self) -> np.ndarray:
@@ -40,6 +42,44 @@ class Beam(PerStream):
 class BeamState(SearchState):
     sequences: Sequences
     emissions: Emissions
+
+
+@dataclass
+class Scored:
+    """Log-probabilities of all tokens after the hypotheses, fused with the language models', once per context."""
+
+    scores: Tensor  # (contexts, V)
+    context: np.ndarray  # (streams, width) which of them is a hypothesis's
+
+
+@dataclass
+class Choice:
+    """All (streams, places)."""
+
+    slot: np.ndarray  # the hypothesis
+    column: np.ndarray  # of Candidates
+    score: np.ndarray  # -inf where there were fewer candidates than places
+
+
+@dataclass
+class Candidates:
+    """What may follow each hypothesis: some tokens, and in the last column blank; -inf where there is nothing."""
+
+    score: np.ndarray  # (streams, width, tokens + 1)
+    token: np.ndarray  # (streams, width, tokens + 1)
+    source: np.ndarray  # (streams, width) the hypothesis that the last column continues: see merge
+
+    def best(self, rank: np.ndarray, number: int) -> Choice:
+        """Those of the highest rank, best first; where that is -inf, nothing."""
+        order = np.argsort(-rank.reshape(len(rank), -1), axis=1, kind="stable")[:, :number]
+        slot, column = np.divmod(order, rank.shape[2])
+        place = np.arange(len(rank))[:, None], slot, column
+        return Choice(slot, column, np.where(rank[place] == IMPOSSIBLE, IMPOSSIBLE, self.score[place]))
+
+    def beside(self, other: Candidates) -> Candidates:
+        """These, and behind them, as of further hypotheses, the others."""
+        arrays = (self.score, other.score), (self.token, other.token), (self.source, other.source + self.score.shape[1])
+        return Candidates(*(np.concatenate(pair, axis=1) for pair in arrays))
 
 
 @dataclass
@@ -63,7 +103,7 @@ class ModifiedBeamSearch(FrameSynchronousSearch):
     @torch.inference_mode()
     def start(self, batch: int) -> BeamState:
         outputs = self.outputs()
-        score = torch.full((batch, self.width), IMPOSSIBLE, dtype=torch.float64, device=self.device)
+        score = np.full((batch, self.width), IMPOSSIBLE)
         score[:, 0] = 0.0
         ids = np.zeros((batch, self.width, ROWS + len(outputs)), dtype=np.int64)
         ids[:, 0, PARENT] = -1  # the empty sequence has none
@@ -71,30 +111,22 @@ class ModifiedBeamSearch(FrameSynchronousSearch):
         return BeamState(Beam(score, ids), outputs, Sequences(self.vocab_size), Emissions())
 
     def advance(self, beam: Beam, am: Tensor, state: BeamState) -> Beam:
-        candidates, best = self.candidates(beam, am, state)
-        merge(candidates, beam.ids)
-        values, indices = candidates.flatten(1).topk(self.beam)
-        return Beam(best + values, extend(beam.ids, values, indices, self.vocab_size, state))
+        scored = self.score(beam, am, state)
+        values, tokens = scored.scores.topk(min(self.beam + 1, self.vocab_size))  # one of them may be blank
+        candidates = follow_up(beam, scored, values, tokens)
+        return follow(beam.ids, candidates, candidates.best(candidates.score, self.beam), state)
 
-    def candidates(self, beam: Beam, am: Tensor, state: BeamState) -> tuple[Tensor, Tensor]:
-        """Scores (streams, beam, V) of hypothesis and next token, less the best score (streams, 1) before the frame: the
-        differences are small, so float32 will do."""
-        candidates = self._log_probs(am, beam.ids[:, :, ROWS], state.outputs[0])
+    def score(self, beam: Beam, am: Tensor, state: BeamState) -> Scored:
+        count, width, _ = beam.rows.shape
+        first = (beam.rows[:, :, None] == beam.rows[:, None, :]).all(3).argmax(2)
+        first = (first + np.arange(0, count * width, width)[:, None]).ravel()
+        is_first = first == np.arange(count * width)
+        chosen = is_first.nonzero()[0]
+        rows = beam.rows.reshape(count * width, -1)[chosen]
+        scores = self.log_probs(am.index_select(0, to_device(chosen // width, am.device)), state.outputs[0][rows[:, 0]])
         for i, (_, scale) in enumerate(self.lms, start=1):
-            candidates[:, :, 1:] += scale * state.outputs[i][beam.ids[:, :, ROWS + i]][:, :, 1:]
-        best = beam.score[:, :1]
-        candidates += (beam.score - best).float().unsqueeze(2)
-        return candidates, best
-
-    def _log_probs(self, am: Tensor, rows: np.ndarray, outputs: Outputs) -> Tensor:
-        """(streams, beam, V), computed once per context in a stream."""
-        count, width = rows.shape
-        first = (rows[:, :, None] == rows[:, None, :]).argmax(2) + np.arange(0, rows.size, width)[:, None]
-        is_first = first.ravel() == np.arange(rows.size)
-        distinct, places = np.flatnonzero(is_first), (np.cumsum(is_first) - 1)[first.ravel()]
-        frames = am.index_select(0, to_device(distinct // width, am.device))
-        log_probs = self.log_probs(frames, outputs[rows.ravel()[distinct]])
-        return log_probs.index_select(0, to_device(places, am.device)).view(count, width, -1)
+            scores[:, 1:] += scale * state.outputs[i][rows[:, i]][:, 1:].to(scores)
+        return Scored(scores, (is_first.cumsum() - 1)[first].reshape(count, width))
 
     @torch.inference_mode()
     def result(self, state: BeamState) -> list[Result]:
@@ -107,32 +139,49 @@ class ModifiedBeamSearch(FrameSynchronousSearch):
         return Result([Hypothesis(*state.emissions.trace(emission), score) for score, emission in best])
 
 
-def merge(candidates: Tensor, ids: np.ndarray) -> None:
-    """Add up, in place, a child that stays and the emission of its parent. The sum goes to the more probable of the two,
-    whose time stamps it keeps, and the other is struck out."""
-    stream, child, parent = (ids[:, :, PARENT, None] == ids[:, None, :, SEQUENCE]).nonzero()
-    if not len(stream):
-        return
-    base, vocab_size = stream * ids.shape[1], candidates.shape[2]
-    stays, emits = (base + child) * vocab_size + BLANK, (base + parent) * vocab_size + ids[stream, child, LAST]
-    places = to_device(np.concatenate((stays, emits)), candidates.device)
-    stay, emit = candidates.view(-1).index_select(0, places).cpu().numpy().reshape(2, -1)
-    merged, moves = np.logaddexp(stay, emit), emit > stay
-    merged = np.concatenate((np.where(moves, IMPOSSIBLE, merged), np.where(moves, merged, IMPOSSIBLE)))
-    candidates.view(-1).index_copy_(0, places, to_device(merged, candidates.device))
+def follow_up(beam: Beam, scored: Scored, values: Tensor, tokens: Tensor) -> Candidates:
+    """Continue every hypothesis with blank and with the tokens (contexts, tokens) of its context, and merge.
+
+    A child that stays and the emission of its parent become one candidate, in the child's last column. It continues
+    whichever gave it more, so that time stamps follow the better alignment.
+    """
+    vocab_size, considered = scored.scores.shape[1], tokens.shape[1]
+    token = np.zeros((*beam.score.shape, considered + 1), dtype=np.int64)
+    token[:, :, :-1] = tokens.cpu().numpy()[scored.context]
+    score = np.empty(token.shape)
+    score[:, :, :-1] = np.where(token[:, :, :-1] == BLANK, IMPOSSIBLE, values.cpu().numpy()[scored.context])
+    score[:, :, -1] = scored.scores[:, BLANK].cpu().numpy()[scored.context]
+    score += beam.score[:, :, None]
+    source = np.broadcast_to(np.arange(token.shape[1]), token.shape[:2])
+
+    stream, child, parent = (beam.ids[:, :, None, PARENT] == beam.ids[:, None, :, SEQUENCE]).nonzero()
+    if len(stream):
+        last = beam.ids[stream, child, LAST]
+        places = to_device(scored.context[stream, parent] * vocab_size + last, tokens.device)
+        gained = beam.score[stream, parent] + scored.scores.view(-1).index_select(0, places).cpu().numpy()
+        stayed = score[stream, child, -1]
+        score[stream, child, -1] = np.logaddexp(stayed, gained)
+        pair, column = (token[stream, parent, :-1] == last[:, None]).nonzero()
+        score[stream[pair], parent[pair], column] = IMPOSSIBLE
+        moves = gained > stayed
+        source = source.copy()
+        source[stream[moves], child[moves]] = parent[moves]
+        token[stream[moves], child[moves], -1] = last[moves]
+    return Candidates(score, token, source)
 
 
-def extend(ids: np.ndarray, values: Tensor, indices: Tensor, vocab_size: int, state: BeamState) -> np.ndarray:
-    """The ids of the chosen candidates: `indices` count hypothesis times token, `values` are their scores."""
-    slot, token = np.divmod(indices.cpu().numpy(), vocab_size)
-    ids = ids[np.arange(len(ids))[:, None], slot]
-    dead = values.cpu().numpy() == IMPOSSIBLE  # there were fewer candidates than places
-    ids[dead, : PARENT + 1] = NOBODY
-    emitting = ((token != BLANK) & ~dead).nonzero()
-    if len(emitting[0]):
-        sequences, _, _, before, frames, *rows = ids[emitting].T.tolist()
-        tokens = token[emitting].tolist()
-        ids[emitting] = np.array([
+def follow(ids: np.ndarray, candidates: Candidates, choice: Choice, state: BeamState) -> Beam:
+    """The beam of the chosen candidates; `ids` are those of the hypotheses they continue."""
+    stream = np.arange(len(ids))[:, None]
+    token = candidates.token[stream, choice.slot, choice.column]
+    is_last = choice.column == candidates.token.shape[2] - 1
+    ids = ids[stream, np.where(is_last, candidates.source[stream, choice.slot], choice.slot)]
+    dead = choice.score == IMPOSSIBLE
+    emits = ((token != BLANK) & ~dead).nonzero()
+    if len(emits[0]):
+        sequences, _, _, before, frames, *rows = ids[emits].T.tolist()
+        tokens = token[emits].tolist()
+        ids[emits] = np.array([
             state.sequences.extend(sequences, tokens),
             sequences,
             tokens,
@@ -141,4 +190,5 @@ def extend(ids: np.ndarray, values: Tensor, indices: Tensor, vocab_size: int, st
             *(outputs.extend(row, tokens) for outputs, row in zip(state.outputs, rows)),
         ]).T
     ids[:, :, FRAME] += 1
-    return ids
+    ids[dead, : PARENT + 1] = NOBODY
+    return Beam(choice.score, ids)
