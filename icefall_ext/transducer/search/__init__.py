@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from typing import Any
 
 from icefall_ext.errors import UsageError
 from icefall_ext.transducer.joiner import Joiner
+from icefall_ext.transducer.k2_here import why_no_k2
 from icefall_ext.transducer.predictor import Stepper
 from icefall_ext.transducer.search.base import TransducerSearch
 from icefall_ext.transducer.search.fast_beam import FastBeamSearch
@@ -31,6 +33,23 @@ METHODS = {  # by icefall's names
     "fast_beam_search": FastBeamSearch,
 }
 BACKENDS = ("auto", "torch", "k2")
+log = logging.getLogger(__name__)
+
+
+def choose_backend(method: str, backend: str, graph: Any = None) -> str:
+    """torch or k2. Only fast_beam_search has k2, and `auto` takes it there where it imports."""
+    if method not in METHODS or backend not in BACKENDS:
+        raise UsageError(f"decoding method {method!r} with backend {backend!r}: methods are {', '.join(METHODS)}, "
+                         f"backends {', '.join(BACKENDS)}")
+    if method != "fast_beam_search":
+        if backend == "k2":
+            raise UsageError(f"{method} has no k2 backend; take backend torch, or fast_beam_search")
+        return "torch"
+    if backend == "auto":
+        missing = None if graph is not None else why_no_k2()  # a graph needs k2, which will say what it lacks
+        backend = "torch" if missing else "k2"
+        log.info("fast beam search: %s backend (%s)", backend, missing or "k2 imports")
+    return backend
 
 
 def make_search(
@@ -38,16 +57,11 @@ def make_search(
 ) -> TransducerSearch:
     """The search of that name; its options are its dataclass fields, and None stands for the default.
 
-    Only fast_beam_search has a k2 backend. `auto` takes torch, which gives the same readings faster, except where there
-    is a decoding `graph`, which needs k2.
+    Both backends of fast_beam_search give the same readings, and torch is the faster; `auto` takes the reference, k2,
+    where it imports. A decoding `graph` needs k2.
     """
-    if method not in METHODS or backend not in BACKENDS:
-        raise UsageError(f"decoding method {method!r} with backend {backend!r}: methods are {', '.join(METHODS)}, "
-                         f"backends {', '.join(BACKENDS)}")
-    if backend == "k2" and method != "fast_beam_search":
-        raise UsageError(f"{method} has no k2 backend; take backend torch, or fast_beam_search")
-    kind = METHODS[method]
-    if backend == "k2" or (kind is FastBeamSearch and backend == "auto" and options.get("graph") is not None):
+    kind, backend = METHODS.get(method), choose_backend(method, backend, options.get("graph"))
+    if backend == "k2":
         kind = K2FastBeamSearch
     elif kind is ModifiedBeamSearch and options.get("hotwords") is not None:
         kind = HotwordBeamSearch

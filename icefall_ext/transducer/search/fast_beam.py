@@ -52,6 +52,7 @@ class Contexts(PerStream):
 class FastBeamState(SearchState):
     emissions: Emissions
     lattices: list[Lattice]  # filled only for n-best output
+    firsts: np.ndarray  # room for _first_of_each
 
 
 @dataclass
@@ -84,7 +85,8 @@ class FastBeamSearch(FrameSynchronousSearch):
         outputs = Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj)
         am = self.joiner.encoder_proj.weight.new_zeros(batch, self.joiner.encoder_proj.out_features)
         contexts = Contexts(score, ids, am, np.zeros(batch, dtype=np.int64), np.arange(batch))
-        return FastBeamState(contexts, [outputs], Emissions(), [Lattice() for _ in range(batch)])
+        firsts = np.empty(batch * self.max_contexts * self.vocab_size, dtype=np.int64)
+        return FastBeamState(contexts, [outputs], Emissions(), [Lattice() for _ in range(batch)], firsts)
 
     def advance(self, contexts: Contexts, am: Tensor, state: FastBeamState) -> Contexts:
         score, ids = contexts.score[:, NOW], contexts.ids[:, NOW]
@@ -93,7 +95,7 @@ class FastBeamSearch(FrameSynchronousSearch):
         values, tokens = _best_tokens(log_probs, min(self.max_contexts, self.vocab_size - 1))
         token = np.ones((*score.shape, tokens.shape[1]), dtype=np.int64)
         token[alive] = tokens
-        arrivals = self._arrive(score, ids[:, :, CONTEXT], alive, values, token, log_probs[:, BLANK])
+        arrivals = self._arrive(score, ids[:, :, CONTEXT], alive, values, token, log_probs[:, BLANK], state)
 
         stream, way = arrivals.kept.nonzero()
         place = arrivals.kept.cumsum(1)[stream, way] - 1
@@ -126,7 +128,7 @@ class FastBeamSearch(FrameSynchronousSearch):
         return context % self.vocab_size ** (self.predictor.context_size - 1)
 
     def _arrive(self, score: np.ndarray, context: np.ndarray, alive: np.ndarray, values: Tensor, token: np.ndarray,
-                blank: Tensor) -> Arrivals:
+                blank: Tensor, state: FastBeamState) -> Arrivals:
         """Take the arcs that leave all contexts, merge by destination, prune.
 
         score, context, alive (streams, contexts); token (streams, contexts, tokens): the tokens considered, and
@@ -142,9 +144,7 @@ class FastBeamSearch(FrameSynchronousSearch):
         stream = np.arange(len(arc))[:, None]
         scores, codes = scores[stream, arc], codes[stream, arc]
 
-        numbers = np.empty(codes.max() + 1, dtype=np.int64)
-        numbers[codes.ravel()[::-1]] = np.arange(codes.size)[::-1]  # of equal codes the first, which is the best, stays
-        best = (numbers[codes] == np.arange(codes.size).reshape(codes.shape)) & (scores > IMPOSSIBLE)
+        best = _first_of_each(codes, state.firsts) & (scores > IMPOSSIBLE)
         rank = best.cumsum(1) - 1
         kept = best & (rank < self.max_contexts) & (scores >= scores[:, :1] - self.beam)
         if self.max_states < 2 * self.max_contexts:  # otherwise there is room for both states of every context
@@ -216,7 +216,7 @@ class FastBeamSearch(FrameSynchronousSearch):
         context, alive = ids[:, :, CONTEXT], score > IMPOSSIBLE
         log_probs = self._log_probs(alive, ids, state.streams.am, state)
         token = np.broadcast_to(np.arange(1, self.vocab_size), (*score.shape, self.vocab_size - 1))
-        arrivals = self._arrive(score, context, alive, log_probs[:, 1:], token, log_probs[:, BLANK])
+        arrivals = self._arrive(score, context, alive, log_probs[:, 1:], token, log_probs[:, BLANK], state)
         survives = np.isin(arrivals.code, arrivals.code[arrivals.kept]) & (arrivals.score > IMPOSSIBLE)
 
         is_stay = arrivals.arc >= token[0].size
@@ -245,6 +245,14 @@ def check_fast_beam(search) -> None:
     if search.beam <= 0 or search.max_contexts < 1 or search.max_states < 1:
         raise UsageError(f"fast beam search: beam {search.beam}, max_contexts {search.max_contexts} and max_states "
                          f"{search.max_states} must be positive")
+
+
+def _first_of_each(codes: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Where a code appears for the first time; `room` has a place for every code, of any content."""
+    places = np.arange(codes.size).reshape(codes.shape)
+    room[codes] = codes.size
+    np.minimum.at(room, codes, places)
+    return room[codes] == places
 
 
 def _best_tokens(log_probs: Tensor, number: int) -> tuple[Tensor, np.ndarray]:
