@@ -9,7 +9,7 @@ from icefall_ext.cli import option, required, run
 from icefall_ext.corpora.base import AUTO, Options, Shares, Tolerances
 from icefall_ext.corpora.common_voice import SPLITS
 from icefall_ext.corpora.manifest import write_manifests
-from icefall_ext.corpora.registry import NAMES, check_layout
+from icefall_ext.corpora.registry import NAMES, open_corpus
 from icefall_ext.errors import UsageError
 from icefall_ext.parallel import processes
 
@@ -36,7 +36,7 @@ class Config:
 def main(cfg: Config) -> None:
     if cfg.duration_tolerance < 0 or cfg.duration_factor < 1:
         raise UsageError("--duration-tolerance: at least 0; --duration-factor: at least 1")
-    corpus = check_layout(
+    corpus = open_corpus(
         cfg.corpus,
         cfg.corpus_dir,
         Options(

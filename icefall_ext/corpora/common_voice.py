@@ -127,7 +127,15 @@ class CommonVoiceCorpus:
         recording, seconds = recording_line(id, os.path.abspath(clip), audio)
         speaker = values["client_id"]
         supervision = supervision_line(
-            id, id, 0.0, seconds, text, LANGUAGE, speaker, gender_of_word(values.get("gender", "")), custom
+            id,
+            id,
+            start=0.0,
+            duration=seconds,
+            text=text,
+            language=LANGUAGE,
+            speaker=speaker,
+            gender=gender_of_word(values.get("gender", "")),
+            custom=custom,
         )
         return Utterance(id, id, speaker, seconds, place, recording, supervision)
 

@@ -51,6 +51,7 @@ def recording_line(id: str, path: str, audio: AudioHeader) -> tuple[str, float]:
 def supervision_line(
     id: str,
     recording_id: str,
+    *,
     start: float,
     duration: float,
     text: str,

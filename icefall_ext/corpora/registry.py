@@ -16,7 +16,7 @@ NAMES = (*_KEYS, "common_voice", "table")
 _DEFAULT = Options()
 
 
-def check_layout(name: str, folder: str | os.PathLike[str], options: Options = _DEFAULT) -> Corpus:
+def open_corpus(name: str, folder: str | os.PathLike[str], options: Options = _DEFAULT) -> Corpus:
     """The importer of a corpus folder, or a UserError with what was expected there and what was found."""
     if not is_utf8(os.path.abspath(folder)):
         raise UserError(f"{folder!r}: manifests are UTF-8, and this path is not; rename the folder")

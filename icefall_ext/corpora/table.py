@@ -150,7 +150,15 @@ class TableCorpus:
             custom["tailo"] = clean_text(values["phonetic"], report, row.place, "phonetic")
         id, speaker = values["id"].strip(), values.get("speaker", "").strip()
         supervision = supervision_line(
-            id, recording.id, start, duration, text, self._options.language, speaker, gender_of_word(gender), custom
+            id,
+            recording.id,
+            start=start,
+            duration=duration,
+            text=text,
+            language=self._options.language,
+            speaker=speaker,
+            gender=gender_of_word(gender),
+            custom=custom,
         )
         return Utterance(id, recording.id, speaker, duration, row.place, recording.json, supervision)
 

@@ -117,7 +117,17 @@ def _utterance(
         return None
     recording, seconds = recording_line(id, os.path.abspath(wav), audio)
     custom = {**label.custom, "microphone": microphone}
-    supervision = supervision_line(id, id, 0.0, seconds, label.text, keys.language, label.speaker, label.gender, custom)
+    supervision = supervision_line(
+        id,
+        id,
+        start=0.0,
+        duration=seconds,
+        text=label.text,
+        language=keys.language,
+        speaker=label.speaker,
+        gender=label.gender,
+        custom=custom,
+    )
     return Utterance(id, id, label.speaker, seconds, shown, recording, supervision)
 
 

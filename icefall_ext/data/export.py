@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from lhotse.utils import is_module_available
 from icefall_ext.data.cuts import write_cuts
 from icefall_ext.errors import UserError
 from icefall_ext.files import atomic_dir
+from icefall_ext.parallel import cores
 
 _MELS = 80
 
@@ -37,7 +37,7 @@ def export_fbank(cuts: CutSet, storage: Path, cuts_path: Path, nj: int) -> str:
     extractor, name = fbank_extractor()
     shutil.rmtree(storage, ignore_errors=True)
     storage.mkdir(parents=True)
-    jobs = min(nj, os.cpu_count() or 1)  # each is a Python of its own with torch in it, half a gigabyte
+    jobs = min(nj, cores())  # each is a Python of its own with torch in it, half a gigabyte
     with_features = cuts.compute_and_store_features(
         extractor, storage / "feats", num_jobs=jobs, storage_type=_writer(), progress_bar=False
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from icefall_ext.corpora.base import Options
 from icefall_ext.corpora.manifest import write_manifests
-from icefall_ext.corpora.registry import check_layout
+from icefall_ext.corpora.registry import open_corpus
 from icefall_ext.data_dir import DataDir
 from icefall_ext.files import read_jsonl
 
@@ -130,7 +130,7 @@ class Part(NamedTuple):
 
 def imported(name: str, folder: Path, data_dir: Path, **options: Any) -> dict[str, Part]:
     """Run an importer and read back what it wrote."""
-    corpus = check_layout(name, folder, Options(**options))
+    corpus = open_corpus(name, folder, Options(**options))
     write_manifests(corpus, data_dir)
     return {part: read_part(DataDir(data_dir, name), part) for part in corpus.parts}
 

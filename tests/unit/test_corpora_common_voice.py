@@ -13,7 +13,7 @@ from tat_tree import Part, imported, write
 from icefall_ext.audit import IGNORED, REJECTED, REPAIRED
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.base import Options, Shares
-from icefall_ext.corpora.registry import check_layout
+from icefall_ext.corpora.registry import open_corpus
 from icefall_ext.corpora.romanisation import looks_like_poj, split_sentence
 from icefall_ext.errors import UserError
 
@@ -288,7 +288,7 @@ def test_resplit_shares_neither_speakers_nor_sentences_and_loses_nothing_unliste
 
 def test_folder_around_the_locale_will_do(release: Release):
     release.save()
-    assert check_layout("common_voice", release.root.parent).parts == ("train", "dev", "test")
+    assert open_corpus("common_voice", release.root.parent).parts == ("train", "dev", "test")
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,11 @@ def test_folder_around_the_locale_will_do(release: Release):
 def test_release_of_another_layout_is_one_line(release: Release, spoil, message: str):
     spoil(release.save())
     with pytest.raises(UserError) as caught:
-        check_layout("common_voice", release.root, Options())
+        open_corpus("common_voice", release.root, Options())
     assert message in str(caught.value)
 
 
 def test_other_locales_are_named_when_nan_tw_is_missing(tmp_path: Path):
     write(tmp_path / "cv/zh-TW/train.tsv", b"")
     with pytest.raises(UserError, match="found: zh-TW/"):
-        check_layout("common_voice", tmp_path / "cv")
+        open_corpus("common_voice", tmp_path / "cv")

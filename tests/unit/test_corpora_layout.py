@@ -6,14 +6,14 @@ import pytest
 from tat_tree import Tree, imported, wav_bytes, write
 
 from icefall_ext.corpora.base import Options, Shares
-from icefall_ext.corpora.registry import check_layout
+from icefall_ext.corpora.registry import open_corpus
 from icefall_ext.corpora.tat_layout import find_layout
 from icefall_ext.errors import UserError
 
 
 def error_of(folder: Path, name: str = "tat", **options) -> str:
     with pytest.raises(UserError) as caught:
-        check_layout(name, folder, Options(**options))
+        open_corpus(name, folder, Options(**options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -44,7 +44,7 @@ def test_roots_are_found_under_every_known_name(tmp_path: Path, parts: tuple[str
 def test_eval_is_dev(tmp_path: Path):
     tree = Tree(tmp_path / "corpus")
     plant_parts(tree, "TAT-MOE-train", "TAT-MOE-eval")
-    corpus = check_layout("tat", tree.root)
+    corpus = open_corpus("tat", tree.root)
     assert corpus.parts == ("train", "dev")
 
 
@@ -65,7 +65,7 @@ def test_labels_may_stand_in_a_tree_of_their_own(tmp_path: Path, root: str, keys
 def test_one_part_alone_is_named_by_its_folder(tmp_path: Path):
     tree = Tree(tmp_path / "corpus")
     tree.plant(part="TAT-MOE-test")
-    assert check_layout("tat", tree.root / "TAT-MOE-test").parts == ("test",)
+    assert open_corpus("tat", tree.root / "TAT-MOE-test").parts == ("test",)
 
 
 def test_folder_with_a_single_unnamed_microphone_takes_the_name_from_its_surroundings(tmp_path: Path):

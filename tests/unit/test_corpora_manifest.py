@@ -23,7 +23,7 @@ from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader, read_header
 from icefall_ext.corpora.base import Options
 from icefall_ext.corpora.manifest import recording_line, supervision_line, write_manifests
-from icefall_ext.corpora.registry import check_layout
+from icefall_ext.corpora.registry import open_corpus
 from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UserError
 
@@ -74,7 +74,8 @@ def test_resampled_length_is_lhotses(rate: int, frames: int):
 
 @given(st.text(), st.text(), st.sampled_from(["F", "M", None]), st.text(max_size=3))
 def test_supervision_line_is_lhotses(text: str, language: str, gender: str | None, speaker: str):
-    line = supervision_line("i", "r", 0.5, 1.25, text, language, speaker, gender, {"tailo": text, "age": None})
+    about = dict(start=0.5, duration=1.25, text=text, language=language, speaker=speaker, gender=gender)
+    line = supervision_line("i", "r", **about, custom={"tailo": text, "age": None})
     theirs = SupervisionSegment(
         "i", "r", 0.5, 1.25, 0, text, language, speaker or None, gender, {"tailo": text, "age": None}
     )
@@ -102,7 +103,7 @@ def test_lhotse_loads_and_validates_the_manifests_and_reads_mono_audio(tmp_path:
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path):
     corpus = varied_tree(tmp_path / "corpus")
     for nj in (1, 3):
-        write_manifests(check_layout("tat", corpus, Options(nj=nj)), tmp_path / f"nj{nj}")
+        write_manifests(open_corpus("tat", corpus, Options(nj=nj)), tmp_path / f"nj{nj}")
     assert bytes_of(tmp_path / "nj1") == bytes_of(tmp_path / "nj3")
 
 
@@ -148,7 +149,7 @@ def test_killed_run_leaves_no_half_file_and_the_next_gives_the_same_bytes(tmp_pa
 
 
 def test_killed_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    corpus = check_layout("tat", varied_tree(tmp_path / "corpus"), Options(nj=2))
+    corpus = open_corpus("tat", varied_tree(tmp_path / "corpus"), Options(nj=2))
     monkeypatch.setattr("icefall_ext.corpora.tat.labels_of", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(UserError, match="a worker process was killed"):
         write_manifests(corpus, tmp_path / "data")

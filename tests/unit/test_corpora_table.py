@@ -12,7 +12,7 @@ from tat_tree import Part, imported, wav_bytes, write
 from icefall_ext.audit import REJECTED, REPAIRED, Rows
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.base import Options, Shares
-from icefall_ext.corpora.registry import check_layout
+from icefall_ext.corpora.registry import open_corpus
 from icefall_ext.corpora.split import split_speakers
 from icefall_ext.corpora.tabular import Table
 from icefall_ext.data.cuts import read_cuts
@@ -214,17 +214,17 @@ def test_tables_that_cannot_be_used_are_one_line(tmp_path: Path, files: dict[str
     for name, content in files.items():
         write(tmp_path / name, content.encode())
     with pytest.raises(UserError) as caught:
-        check_layout("table", tmp_path, Options())
+        open_corpus("table", tmp_path, Options())
     assert message in str(caught.value)
 
 
 def test_table_in_another_encoding_is_one_line(tmp_path: Path):
     write(tmp_path / "train.tsv", "id\taudio\ttext\t腔調\n".encode("big5"))
     with pytest.raises(UserError, match=r"train.tsv: line 1: not UTF-8; save the table in that encoding"):
-        check_layout("table", tmp_path)
+        open_corpus("table", tmp_path)
     write(tmp_path / "train.tsv", "id\taudio\ttext\n".encode("utf-16"))
     with pytest.raises(UserError, match=r"train.tsv: line 1: not UTF-8"):
-        check_layout("table", tmp_path)
+        open_corpus("table", tmp_path)
 
 
 def test_broken_quotes_of_a_csv_name_the_line(tmp_path: Path):

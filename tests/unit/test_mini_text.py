@@ -9,11 +9,10 @@ import pytest
 from icefall_ext.corpora.mini.dice import Dice
 from icefall_ext.corpora.mini.grammar import _function_words, _rules, make_sentence
 from icefall_ext.corpora.mini.lexicon import GROUPS, NICKNAME_PREFIX, NICKNAME_TONES, NICKNAMES, nickname
-from icefall_ext.corpora.mini.poj import to_poj
 from icefall_ext.corpora.mini.source_languages import LANGUAGES
 from icefall_ext.corpora.mini.utterance import slots
-from icefall_ext.text.tailo import Word, parse, parse_word
-from icefall_ext.text.tailo_poj import from_poj
+from icefall_ext.text.tailo import Word, parse
+from icefall_ext.text.tailo_poj import from_poj, to_poj
 
 SENTENCES = [make_sentence(Dice("test", number)) for number in range(2000)]
 ENTRIES = [entry for group in GROUPS.values() for entry in group]
@@ -80,26 +79,6 @@ def test_poj_reads_back_to_the_same_tailo():
     words += [nickname(base, tone).word for base, _ in NICKNAMES for tone in NICKNAME_TONES]
     for word in words:
         assert from_poj(to_poj(word)) == (word.diacritic(), []), word
-
-
-@pytest.mark.parametrize(
-    ("tailo", "poj"),
-    [
-        ("sòo-jī", "sò͘-jī"),
-        ("guá", "góa"),
-        ("kuân", "koân"),
-        ("Tshuà", "Chhòa"),
-        ("tsiânn", "chiâⁿ"),
-        ("ki̍k", "ke̍k"),
-        ("âng--ê", "âng--ê"),
-        ("iúnn", "iúⁿ"),
-        ("hue̍h", "hoe̍h"),
-        ("tőng", "tŏng"),
-        ("tńg--khì", "tńg--khì"),
-    ],
-)
-def test_poj_is_spelled_and_marked_as_poj_is(tailo, poj):
-    assert to_poj(parse_word(tailo)) == poj
 
 
 def test_slots_point_at_the_character_and_the_syllable_of_the_nickname():

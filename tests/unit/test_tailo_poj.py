@@ -1,11 +1,11 @@
-"""POJ spelling to Tai-lo."""
+"""POJ spelling to Tai-lo and back."""
 
 import unicodedata
 
 import pytest
 
-from icefall_ext.text.tailo import parse
-from icefall_ext.text.tailo_poj import from_poj
+from icefall_ext.text.tailo import parse, parse_word
+from icefall_ext.text.tailo_poj import from_poj, to_poj
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,23 @@ def test_what_is_no_poj_syllable_is_reported_and_kept(wrong):
     text, problems = from_poj(wrong)
     assert text == wrong
     assert [problem.text for problem in problems] == [wrong]
+
+
+@pytest.mark.parametrize(
+    ("tailo", "poj"),
+    [
+        ("sòo-jī", "sò͘-jī"),
+        ("guá", "góa"),
+        ("kuân", "koân"),
+        ("Tshuà", "Chhòa"),
+        ("tsiânn", "chiâⁿ"),
+        ("ki̍k", "ke̍k"),
+        ("âng--ê", "âng--ê"),
+        ("iúnn", "iúⁿ"),
+        ("hue̍h", "hoe̍h"),
+        ("tőng", "tŏng"),
+        ("tńg--khì", "tńg--khì"),
+    ],
+)
+def test_poj_is_spelled_and_marked_as_poj_is(tailo, poj):
+    assert to_poj(parse_word(tailo)) == poj

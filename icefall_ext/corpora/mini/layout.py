@@ -11,11 +11,11 @@ import numpy as np
 
 from icefall_ext.corpora.mini.dice import Dice
 from icefall_ext.corpora.mini.microphones import Microphone
-from icefall_ext.corpora.mini.poj import to_poj
 from icefall_ext.corpora.mini.speakers import Speaker
 from icefall_ext.corpora.mini.synth import RATE
 from icefall_ext.corpora.mini.utterance import Utterance
 from icefall_ext.text.tailo import Word
+from icefall_ext.text.tailo_poj import to_poj
 
 PARTS = {"train": "TAT-MOE-train", "eval": "TAT-MOE-eval", "test": "TAT-MOE-test"}
 TEXT_KEYS = ("漢羅台文", "台羅", "台羅數字調", "白話字")
