@@ -36,7 +36,7 @@ class Eden:
         self.optimizer = optimizer
         self.lr_batches, self.lr_epochs = lr_batches, lr_epochs
         self.warmup_batches, self.warmup_start = warmup_batches, warmup_start
-        self.base_lrs = [group.setdefault("base_lr", group["lr"]) for group in optimizer.param_groups]
+        self.base_lrs: list[float] = []
         self.batch, self.epoch = 0, 0
         self._set_lrs()
 
@@ -64,5 +64,7 @@ class Eden:
             warmed = self.warmup_start + (1.0 - self.warmup_start) * b / self.warmup_batches
         batch_factor = ((b**2 + self.lr_batches**2) / self.lr_batches**2) ** -0.25
         epoch_factor = ((e**2 + self.lr_epochs**2) / self.lr_epochs**2) ** -0.25
+        for group in self.optimizer.param_groups[len(self.base_lrs) :]:
+            self.base_lrs.append(group.setdefault("base_lr", group["lr"]))
         for group, base in zip(self.optimizer.param_groups, self.base_lrs):
             group["lr"] = base * batch_factor * epoch_factor * warmed

@@ -197,7 +197,7 @@ def _states_of_stacks(
     saved_sizes, sizes = ([len(group["params"]) for group in both] for both in (saved_groups, groups))
     if saved_sizes != sizes:
         raise UserError(f"optimiser state: saved for groups of {saved_sizes} parameters, not {sizes}: "
-                        "was the model, what is frozen, or a learning-rate scale another?")
+                        "did the model, its frozen parts or its learning-rate scales change?")
     found = []
     for saved_group, group in zip(saved_groups, groups):
         missing = [key for key in ("lr", *SHARED_SETTINGS) if key not in saved_group]
@@ -210,6 +210,6 @@ def _states_of_stacks(
             expected = state_shapes([first, *others], saved_group["size_update_period"])
             if saved_states and (any(ids[p] in saved_states for p in others) or not expected.items() <= shapes.items()):
                 raise UserError(f"optimiser state: for {names[first]} and tensors of its shape it holds {shapes}, not "
-                                f"{expected}: is it of another model, or of another order of its parameters?")
+                                f"{expected}: does it come from another model, or from parameters in another order?")
             found.append((first, state))
     return found

@@ -113,7 +113,7 @@ class Sheet:
             }
             for key, shape in state_shapes(stack, period).items():
                 view = whole[key].view(shape)
-                if key in state:
+                if key in state and state[key].shape == shape:  # not when its period has changed
                     view.copy_(state[key])
                 state[key] = view
             state["step"] = self.step

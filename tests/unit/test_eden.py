@@ -42,6 +42,14 @@ def test_groups_keep_the_ratio_of_their_rates():
     assert schedule.get_last_lr()[0] == pytest.approx(10 * schedule.get_last_lr()[1])
 
 
+def test_a_group_that_comes_late_is_scheduled_too():
+    late = optimizer(0.1)
+    schedule = Eden(late, 100, 2)
+    late.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.2})
+    schedule.step_batch(77)
+    assert schedule.get_last_lr()[1] == pytest.approx(2 * schedule.get_last_lr()[0])
+
+
 def test_a_resumed_schedule_has_the_same_rates_from_the_first():
     through = Eden(optimizer(0.1, 0.2), 100, 2)
     through.step_epoch(3)

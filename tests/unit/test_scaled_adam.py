@@ -89,6 +89,18 @@ def test_steps_are_those_of_the_equations_for_any_shapes_groups_and_settings(
             torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_size_is_changed_by_a_tenth_at_most(sign):
+    params, exact = parameters([(4, 3)]), parameters([(4, 3)])
+    optimizer, reference = ScaledAdam(params, lr=0.5), PlainScaledAdam([{"params": exact, "lr": 0.5}])
+    for _ in range(4):  # the learned step would be 0.2
+        set_gradients(params, [sign * exact[0].detach()])
+        set_gradients(exact, [sign * exact[0].detach()])
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(params, exact, rtol=1e-9, atol=1e-12)
+
+
 def test_float32_stays_close_to_float64_over_many_steps():
     shapes = [(64, 32), (32,), (32,), (64, 32), (), (128, 16)]
     exact = parameters(shapes)
@@ -196,7 +208,7 @@ def test_scalars_stay_within_their_limit():
 
 def test_half_precision_is_computed_in_float32_and_rounded_once():
     shapes = [(3, 4), (3, 4), (4,), ()]
-    params = parameters(shapes, dtype=torch.bfloat16)
+    params = [*parameters(shapes[:2], dtype=torch.float16), *parameters(shapes[2:], dtype=torch.bfloat16)]
     optimizer = ScaledAdam(params, lr=0.05, clipping_scale=2.0)
     for t in range(30):
         exact = [nn.Parameter(p.detach().float()) for p in params]
@@ -207,7 +219,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once():
         optimizer.step()
         single.step()
         for p, e in zip(params, exact):
-            assert torch.equal(p, e.bfloat16())
+            assert torch.equal(p, e.to(p.dtype))
     for state in optimizer.state.values():
         assert {value.dtype for value in state.values() if isinstance(value, torch.Tensor)} == {torch.float32}
 
@@ -363,6 +375,10 @@ def test_settings_may_change_between_steps():
     for t in range(12):
         if t == 6:
             optimizer.param_groups[0]["betas"] = reference.betas = (0.5, 0.6)
+        if t == 8:
+            optimizer.param_groups[0]["size_update_period"] = reference.P = 2
+            for state in reference.tensors.values():
+                state["s"] = [0.0, 0.0]
         optimizer.param_groups[0]["lr"] = reference.groups[0]["lr"] = 0.1 / (t + 1)
         for trained in (params, exact):
             set_gradients(trained, gradients_of_step(t, shapes))
