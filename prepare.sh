@@ -11,10 +11,12 @@ data_options() {
   option seed 1 int "mini: same seed, same corpus"
   option mic auto text "tat, hat, mini: microphones to take, separated by commas; auto: the only one, or condenser"
   option duration_tolerance 0.1 number "seconds by which a stated and the real duration may differ unlisted"
+  option duration_factor 2.0 number "tat, hat: reject audio so many times longer or shorter than its label says"
   option failed_spelling keep "keep|drop" "tat: sentences that failed the corpus's own spelling check"
-  option dev_share 0.1 number "table: share of dev where the corpus comes in one part"
-  option test_share 0.1 number "table: share of test where the corpus comes in one part"
   option cv_split official "official|validated|resplit" "common_voice: which rows make which part"
+  option language nan text "table: language of the sentences"
+  option dev_share 0.1 number "share of dev where a corpus comes without parts"
+  option test_share 0.1 number "share of test where a corpus comes without parts"
   option parts train,dev,test text "parts of the corpus to prepare, separated by commas"
   option strict false bool "stop when anything in the data is rejected"
   section "Text (stages 2 and 3)"
@@ -41,7 +43,10 @@ data_paths() {
 data_check() {
   local part
   for part in "${part_names[@]}"; do
-    case "$part" in train | dev | test) ;; *) fail "--parts $parts: must be of train, dev, test, separated by commas" ;; esac
+    case "$part" in
+      train | dev | test) ;;
+      *) fail "--parts $parts: must be of train, dev, test, separated by commas" ;;
+    esac
   done
   [ -n "$corpus_dir" ] || fail "--corpus $corpus: needs --corpus-dir, the folder that holds it"
   [ "$corpus" = mini ] || [ -e "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
@@ -65,9 +70,9 @@ data_stages() {
   cuts=$(for_each "$cuts_dir/${corpus}_cuts_{}.jsonl.gz")
   lang="$data_dir/lang_bbpe_${vocab_size}_{}"
   local importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
-    --data-dir "$data_dir" --mic ${mic//,/$IFS} --duration-tolerance "$duration_tolerance"
-    --failed-spelling "$failed_spelling" --cv-split "$cv_split" --dev-share "$dev_share" --test-share "$test_share"
-    --parts "${part_names[@]}" --strict "$strict" --nj "$nj")
+    --data-dir "$data_dir" --parts "${part_names[@]}" --mic ${mic//,/$IFS} --failed-spelling "$failed_spelling"
+    --duration-tolerance "$duration_tolerance" --duration-factor "$duration_factor" --language "$language"
+    --cv-split "$cv_split" --dev-share "$dev_share" --test-share "$test_share" --strict "$strict" --nj "$nj")
 
   if [ "$corpus" = mini ]; then
     if stage 0 "generate the mini corpus" --writes "$corpus_dir" --options mini_hours source_hours seed; then
@@ -79,7 +84,8 @@ data_stages() {
   fi
 
   if stage 1 "manifests and audit" --reads "$corpus_dir" \
-    --options corpus mic duration_tolerance failed_spelling cv_split dev_share test_share strict \
+    --options corpus mic duration_tolerance duration_factor failed_spelling language cv_split dev_share test_share \
+    strict \
     --writes $recordings $supervisions $(for_each "$audit_dir/${corpus}_manifests_{}.tsv"); then
     run "${importer[@]}"
   fi

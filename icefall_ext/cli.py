@@ -16,6 +16,7 @@ OmegaConf checks names and types, here and in yaml files (`--config FILE`): an u
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import sys
@@ -32,8 +33,8 @@ _MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 def option(default: Any, help: str, *, choices: Sequence[str] = ()) -> Any:
     metadata = {"help": help, "choices": tuple(choices)}
-    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
-        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: copy.copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -83,11 +84,21 @@ def _help(program: str, description: str, keys: list[_Key]) -> str:
     lines = [f"{program}: {description}", ""]
     width = max([len(key.flag) for key in keys] + [len("--config FILE")])
     for key in keys:
-        default = "required" if key.default == _MISSING else f"default {key.default}"
-        choices = f"one of {', '.join(key.choices)}; " if key.choices else ""
-        lines.append(f"  {key.flag:<{width}}  {key.help} ({choices}{default})")
+        choices = f"one of {', '.join(key.choices)}" if key.choices else ""
+        notes = "; ".join(filter(None, (choices, _default_note(key.default))))
+        lines.append(f"  {key.flag:<{width}}  {key.help}" + (f" ({notes})" if notes else ""))
     lines.append(f"  {'--config FILE':<{width}}  read values from a yaml file first")
     return "\n".join(lines)
+
+
+def _default_note(default: Any) -> str:
+    """The default as it would be typed; nothing for an empty one."""
+    if default == _MISSING:
+        return "required"
+    typed = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
+    if isinstance(default, bool) or default is None:
+        typed = typed.lower()
+    return f"default {typed}" if typed else ""
 
 
 def _values_by_flag(argv: Sequence[str], keys: list[_Key]) -> tuple[list[str], dict[str, list[str]]]:

@@ -78,11 +78,9 @@ def test_every_stage_says_what_it_made(prepared):
 def test_second_run_does_nothing_and_says_so(prepared):
     data_dir, _ = prepared
     before = contents(data_dir)
-    started = time.monotonic()
     again = run(data_dir)
     assert again.returncode == 0 and again.stdout.count("up to date") == 5
-    assert contents(data_dir) == before
-    assert time.monotonic() - started < 30  # no limit of speed: a stage that really ran would take longer
+    assert contents(data_dir) == before and "done in" not in again.stdout
 
 
 def test_vocabulary_for_another_size_stands_beside_the_first(prepared):

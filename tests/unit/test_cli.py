@@ -102,3 +102,10 @@ def test_program_exits_2_with_one_line_on_wrong_usage_and_0_on_help():
     assert "python -m icefall_ext.bin.doctor: --nope: unknown option" in wrong.stderr
     helped = subprocess.run([*program, "--help"], capture_output=True, text=True)
     assert helped.returncode == 0 and "--disk" in helped.stdout
+
+
+def test_help_shows_defaults_as_they_are_typed():
+    program = [sys.executable, "-m", "icefall_ext.bin.prepare_cuts", "--help"]
+    shown = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    for expected in ("(required)", "(default train dev test)", "(default false)", "into the training cuts\n"):
+        assert expected in shown
