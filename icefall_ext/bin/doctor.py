@@ -135,10 +135,15 @@ def main(cfg: Config) -> int:
     console.says(f"  {'cores, memory':<14} {_cores()}, {_memory()}")
     console.says(f"  {'disk':<14} {shutil.disk_usage(cfg.disk).free / 1e9:.0f} GB free in {cfg.disk.resolve()}")
     if not found:
-        from icefall_ext.transducer import loss, search
+        import torch
 
-        console.says(f"  {'loss':<14} --rnnt-backend auto runs {loss.resolve_backend('auto')}")
-        console.says(f"  {'search':<14} --search-backend auto runs {search.resolve_backend('auto')}")
+        from icefall_ext.transducer.loss import backends
+        from icefall_ext.transducer.search import choose_backend
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        loss = backends.choose("auto", torch.zeros(1, device=device)).name
+        console.says(f"  {'loss':<14} --rnnt-backend auto runs {loss}")
+        console.says(f"  {'search':<14} --search-backend auto runs {choose_backend('fast_beam_search', 'auto')}")
     for what, mend in found:
         console.says(f"PROBLEM  {what}")
         console.says(f"   mend  {mend}")

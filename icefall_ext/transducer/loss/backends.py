@@ -21,6 +21,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from icefall_ext.errors import UsageError
+from icefall_ext.transducer.k2_here import why_no_k2
 from icefall_ext.transducer.loss import joining, pruned, recursion
 
 BACKENDS = ("auto", "torch", "triton", "k2")
@@ -59,18 +60,6 @@ def choose(backend: str, tensor: Tensor, beyond_k2: str | None = None) -> Engine
         reason = missing
     _say("torch", reason)
     return Engine("torch", scores=recursion.forward_scores, cell_arcs=pruned.cell_arcs)
-
-
-@functools.lru_cache
-def why_no_k2() -> str | None:
-    """What stands between this Python and k2; None if it imports."""
-    if importlib.util.find_spec("k2") is None:
-        return "k2 is not installed"
-    try:
-        importlib.import_module("k2")
-    except Exception as error:  # a binary for another torch fails in many ways
-        return f"k2 does not load ({type(error).__name__}: {error})"
-    return None
 
 
 @functools.lru_cache
