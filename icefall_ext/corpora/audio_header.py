@@ -14,8 +14,11 @@ from icefall_ext.corpora.mp3_header import parse_mp3
 from icefall_ext.corpora.raw_file import read_start
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
+_WIDTHS = {_PCM: (8, 16, 24, 32), _FLOAT: (32, 64)}  # bits that libsndfile decodes
+_PLAIN_FORMAT = bytes.fromhex("000000001000800000aa00389b71")  # ends the GUID of an extensible header
+_RATES = range(1000, 1_000_000)  # Hz; what lies outside was never recorded, the header is damaged
 _FIRST_READ = 4096
-_UNKNOWN_LENGTHS = (0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # written by programs that cannot seek back
+_UNKNOWN_LENGTHS = (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)  # written by programs that cannot seek back
 # What libsndfile may be asked about. Given anything else it tries mp3, and that library complains on standard error.
 _KNOWN_STARTS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"NIST", b"ID3")
 
@@ -46,7 +49,8 @@ def read_header(path: str) -> AudioHeader:
         size, start = read_start(path, _FIRST_READ)
         if not size:
             raise BadAudio(reasons.EMPTY_FILE)
-        header = _parse_wav(start, size) if start[:4] == b"RIFF" else _parse_mp3(path, start, size)
+        is_wav = start[:4] == b"RIFF" and start[8:12] == b"WAVE"
+        header = _parse_wav(start, size) if is_wav else _parse_mp3(path, start, size)
     except FileNotFoundError:
         raise BadAudio(reasons.AUDIO_NOT_FOUND) from None
     except OSError as error:
@@ -54,6 +58,8 @@ def read_header(path: str) -> AudioHeader:
     header = header or _ask_libsndfile(path, start)
     if header.promised == 0:
         raise BadAudio(reasons.ZERO_LENGTH)
+    if header.sampling_rate not in _RATES:
+        raise BadAudio(reasons.NOT_AUDIO, f"its header says {header.sampling_rate} Hz")
     return header
 
 
@@ -66,16 +72,22 @@ def probe(path: str) -> AudioHeader | BadAudio:
 
 
 def _parse_wav(start: bytes, size: int) -> AudioHeader | None:
-    """None where libsndfile has to look: a compressed coding, or data behind a preamble longer than we have read."""
+    """None where libsndfile has to look: anything but plain samples, a preamble longer than we have read, or a length
+    of zero before more bytes (other chunks, or the audio of a file that was never closed).
+    """
     offset, described = 12, None
     while offset + 8 <= len(start):
         name, length = start[offset : offset + 4], int.from_bytes(start[offset + 4 : offset + 8], "little")
         offset += 8
         if name == b"data" and described:
+            if length == 0 and size > offset:
+                return None
             rate, channels, block, coding = described
             held = (size - offset) // block
             promised = held if length in _UNKNOWN_LENGTHS else length // block
             return AudioHeader(rate, channels, min(held, promised), coding, promised)
+        if not (name.isascii() and name.decode("ascii").isprintable()):  # we lost our way, or the file did
+            return None
         if offset + length > size:
             raise BadAudio(reasons.TRUNCATED, "the file ends before its audio begins")
         if name == b"fmt ":
@@ -93,9 +105,9 @@ def _parse_format(chunk: bytes) -> tuple[int, int, int, str] | None:
     if len(chunk) < 16:
         return None
     tag, channels, rate, _, block, bits = struct.unpack_from("<HHIIHH", chunk)
-    if tag == _EXTENSIBLE and len(chunk) >= 26:
+    if tag == _EXTENSIBLE and chunk[26:40] == _PLAIN_FORMAT:
         tag = int.from_bytes(chunk[24:26], "little")
-    if tag not in (_PCM, _FLOAT) or not rate or not channels or block != channels * ((bits + 7) // 8):
+    if bits not in _WIDTHS.get(tag, ()) or not rate or not channels or block != channels * bits // 8:
         return None
     return rate, channels, block, f"{'pcm' if tag == _PCM else 'float'} {bits}"
 

@@ -110,6 +110,40 @@ def test_a_wav_that_was_cut_anywhere_never_passes_as_whole(tmp_path, cut):
         assert header.frames < header.promised == 16000
 
 
+@given(place=st.integers(0, 47), byte=st.integers(0, 255), coding=st.sampled_from(["PCM_16", "PCM_24", "FLOAT"]))
+@settings(on_files, max_examples=300)
+def test_audio_that_passes_is_decoded_to_the_length_that_was_said(tmp_path, place, byte, coding):
+    """One byte of a good header is wrong."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(80, 2), 16000, subtype=coding)
+    content = bytearray(path.read_bytes())
+    content[place] = byte
+    path.write_bytes(content)
+    try:
+        header = read_header(str(path))
+    except BadAudio:
+        return
+    if header.frames == header.promised:
+        audio, rate = soundfile.read(path, always_2d=True)
+        assert (header.sampling_rate, header.channels, header.frames) == (rate, audio.shape[1], audio.shape[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (wav_bytes(0.1, bits=0), reasons.NOT_AUDIO),  # its blocks have no bytes
+        (wav_bytes(0.1, bits=64), reasons.NOT_AUDIO),
+        (wav_bytes(0.1, bits=16, tag=FLOAT), reasons.NOT_AUDIO),
+        (wav_bytes(0.1).replace(b"WAVE", b"AVI "), reasons.NOT_AUDIO),
+        (wav_bytes(0) + b"LIST\x04\0\0\0INFO", reasons.ZERO_LENGTH),
+        (wav_bytes(1e-7, rate=2_000_000_000), reasons.NOT_AUDIO),
+    ],
+)
+def test_wav_that_no_library_decodes_is_refused(tmp_path, content, reason):
+    with pytest.raises(BadAudio, match=reason):
+        read_header(str(write(tmp_path / "a.wav", content)))
+
+
 def test_missing_file_folder_and_pipe_are_told_apart(tmp_path: Path):
     with pytest.raises(BadAudio, match=reasons.AUDIO_NOT_FOUND):
         read_header(str(tmp_path / "none.wav"))
