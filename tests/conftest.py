@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only wait for each other on tensors this small
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The k2 lane (LANE=k2, set by tests/run.sh) runs the marked tests, and they fail if k2 does not load."""

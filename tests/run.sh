@@ -15,6 +15,5 @@ while [ $# -gt 0 ]; do
 done
 env_main "${env_options[@]}"
 unset CALLED_AS # the programs under test name themselves
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # tiny tensors run slower on more threads
 echo "$LANE lane, $("$PYTHON" -V)"
 python -m pytest "$@"
