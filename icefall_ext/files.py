@@ -61,7 +61,7 @@ def open_text_for_writing(path: str | Path) -> Iterator[IO[str]]:
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if path.suffix == ".gz":
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=4) as packed:
-                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n", write_through=False) as text:
+                with io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as text:
                     yield text
         else:
             with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:

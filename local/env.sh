@@ -26,15 +26,15 @@ env_digest() { cat "$@" | cksum | tr ' ' '-'; }
 
 # Runs pip with a line every ten seconds: silence and a hang look the same.
 env_pip() {
-  local log="$env_dir/install.log" pid seconds=0 status=0
+  local log="$env_dir/install.log" pid step seconds=0 status=0
   "$env_dir/bin/python" -m pip --disable-pip-version-check install --progress-bar off "$@" </dev/null >>"$log" 2>&1 &
   pid=$!
   while kill -0 "$pid" 2>/dev/null; do
     sleep 1
     seconds=$((seconds + 1))
     if [ $((seconds % 10)) = 0 ]; then
-      echo "         ${seconds} s  $(grep -Eo '^ *(Collecting|Downloading|Building|Installing) [^ ]+' "$log" | tail -n 1 | xargs)" \
-        "($(du -sm "$env_dir" | cut -f 1) MB in place)"
+      step=$(grep -Eo '^ *(Collecting|Downloading|Building|Installing) [^ ]+' "$log" | tail -n 1 | xargs || true)
+      echo "         ${seconds} s  $step ($(du -sm "$env_dir" | cut -f 1) MB in place)"
     fi
   done
   wait "$pid" || status=$?
@@ -67,7 +67,8 @@ env_make_any_venv() {
     "$base" -V >/dev/null 2>&1 || continue
     seen="$seen${seen:+, }$base ($("$base" -V 2>&1))"
     env_fits "$base" || continue
-    echo "$(date +%H:%M:%S) building ${env_dir#"$env_root"/} from $(command -v "$base") ($("$base" -V 2>&1)), once, a few minutes; log in ${env_dir#"$env_root"/}/install.log"
+    echo "$(date +%H:%M:%S) building ${env_dir#"$env_root"/} from $(command -v "$base") ($("$base" -V 2>&1)), once," \
+      "a few minutes; log in ${env_dir#"$env_root"/}/install.log"
     env_make_venv "$base" && return 0
     seen="$seen without venv, pip, virtualenv or uv"
   done
@@ -153,7 +154,7 @@ env_choose() {
 
 # A stamp counts for the very requirements it was made from, and only while the interpreter behind it still runs.
 env_stamped() {
-  [ "$(cat "$env_dir/.satisfies-$env_what" 2>/dev/null)" = "$(env_digest "${env_requirements[@]}")" ] && [ -x "$env_dir/bin/python" ] &&
+  [ "$(cat "$env_dir/.satisfies-$env_what" 2>/dev/null)" = "$(env_digest "${env_requirements[@]}")" ] &&
     "$env_dir/bin/python" -c "" 2>/dev/null
 }
 

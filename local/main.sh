@@ -55,5 +55,6 @@ main() {
   fi
   [ "$list_stages" = true ] && return
   close_stage
-  [ "$stages_seen" -gt 0 ] || fail "--stage $stage --stop-stage $stop_stage: no such stage in egs/$recipe (see --list-stages)"
+  [ "$stages_seen" -gt 0 ] ||
+    fail "--stage $stage --stop-stage $stop_stage: no such stage in egs/$recipe (see --list-stages)"
 }

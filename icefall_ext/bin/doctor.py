@@ -15,6 +15,7 @@ from pathlib import Path
 
 from icefall_ext import console
 from icefall_ext.cli import option, run
+from icefall_ext.parallel import cores
 
 PACKAGES = ("torch", "torchaudio", "lhotse", "numpy", "sentencepiece", "soundfile", "kaldialign", "omegaconf")
 OPTIONAL = ("k2", "kaldifeat", "triton", "lilcom")
@@ -118,10 +119,6 @@ def _memory() -> str:
         return "unknown"
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def main(cfg: Config) -> int:
     lane = os.environ.get("LANE", "default")
     installed = Installed.look()
@@ -132,7 +129,7 @@ def main(cfg: Config) -> int:
         console.says(f"  {name:<14} {state}{'  does not load' if name in installed.broken else ''}")
     if "torch" in installed.versions and "torch" not in installed.broken:
         console.says(f"  {'GPU':<14} {_gpus()}")
-    console.says(f"  {'cores, memory':<14} {_cores()}, {_memory()}")
+    console.says(f"  {'cores, memory':<14} {cores()}, {_memory()}")
     console.says(f"  {'disk':<14} {shutil.disk_usage(cfg.disk).free / 1e9:.0f} GB free in {cfg.disk.resolve()}")
     if not found:
         import torch

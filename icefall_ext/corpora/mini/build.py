@@ -61,7 +61,7 @@ def build(plan: Plan, nj: int) -> None:
         console.kept(plan.folder, f"{len(finished):,} of {len(plan.tasks):,} speakers, from an interrupted run")
     _check_space(plan, len(rest))
     done = ordered_map(partial(_do, plan.make, plan.folder / _BUILDING), rest, nj)
-    for _ in console.progress(done, f"{plan.what}: speakers", len(rest)):
+    for _ in console.progress(done, f"{plan.what}, speakers", len(rest)):
         pass
     notes = plan.gather(report for task in plan.tasks for report in read_jsonl(_report_path(plan, task)))
     _write_marker(plan, {"complete": True, "files": count_files(plan.folder, plan.neighbours), **notes})
