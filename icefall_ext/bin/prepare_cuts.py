@@ -37,8 +37,10 @@ class Config:
 def main(cfg: Config) -> None:
     nj = processes(cfg.nj)
     # lhotse brings torch along, which takes seconds to import: --help and wrong options should not wait for it.
-    from icefall_ext.data import cuts, statistics
+    from icefall_ext.data import cuts, export, statistics
 
+    for part in cfg.parts if cfg.shar_dir else ():
+        export.check_shar_folder(Path(cfg.shar_dir) / part)
     noise = cuts.noise_cuts(Path(cfg.noise_dir)) if cfg.noise_dir else None
     data_dir = DataDir(cfg.data_dir, cfg.corpus)
     of_part = {}

@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from icefall_ext.errors import UserError
 from icefall_ext.files import open_jsonl_for_writing, read_jsonl
 
+AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus")
 SPEEDS = (1.0, 0.9, 1.1)  # Kaldi's three-way speed perturbation
 
 
@@ -48,12 +49,26 @@ def at_speeds(recordings_path: Path, supervisions_path: Path, speeds: Iterable[f
 
 
 def noise_cuts(folder: Path) -> CutSet:
-    """Every audio file below `folder` as a cut, in the order of names."""
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".mp3", ".ogg", ".opus"))
+    """Every audio file below `folder` as a cut at 16 kHz, its first channel, in the order of names.
+
+    Speech is mixed with noise of any length, repeated where it is too short, so a file without samples has to be found
+    here: repeating that would never end. Noise of several channels would make speech of several channels.
+    """
+    paths = sorted(p for p in folder.absolute().rglob("*") if p.suffix.lower() in AUDIO and not p.name.startswith("."))
     if not paths:
-        raise UserError(f"--noise-dir {folder}: no .wav, .flac, .mp3, .ogg or .opus file in it")
-    recordings = [Recording.from_file(p, recording_id=str(p.relative_to(folder).with_suffix(""))) for p in paths]
-    return CutSet.from_cuts(recording.to_cut().resample(16000) for recording in recordings)
+        raise UserError(f"--noise-dir {folder}: no {', '.join(AUDIO[:-1])} or {AUDIO[-1]} file in it")
+    return CutSet.from_cuts([_noise_cut(path, str(path.relative_to(folder.absolute()))) for path in paths])
+
+
+def _noise_cut(path: Path, name: str) -> MonoCut:
+    try:
+        recording = Recording.from_file(path, recording_id=name)
+    except Exception as error:  # lhotse asks several libraries, each with errors of its own
+        raise UserError(f"--noise-dir: {path} cannot be read as audio; mend or remove it") from error
+    recording = recording.resample(16000)
+    if not recording.num_samples:
+        raise UserError(f"--noise-dir: {path} holds no audio; remove it")
+    return MonoCut(name, start=0, duration=recording.duration, channel=0, recording=recording)
 
 
 def with_noise(cuts: Iterable[MonoCut], noise: CutSet, seed: int) -> Iterator[Cut]:

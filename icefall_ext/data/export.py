@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -45,9 +46,22 @@ def export_fbank(cuts: CutSet, storage: Path, cuts_path: Path, nj: int) -> str:
     return name
 
 
+def check_shar_folder(folder: Path) -> None:
+    """An export replaces an earlier one; raises UserError if anything else would go with it."""
+    if folder.is_dir():
+        other = sorted(p.name for p in folder.iterdir() if not re.fullmatch(r"(cuts|recording)\.\d+\.\w[\w.]*", p.name))
+        if not other:
+            return
+        found = f"holds {', '.join(other[:3])}"
+    elif folder.exists():
+        found = "is a file"
+    else:
+        return
+    raise UserError(f"--shar-dir: {folder} {found}, which is no Shar export; give another folder")
+
+
 def export_shar(cuts: CutSet, folder: Path) -> None:
     """Cuts and FLAC audio in archives of 1,000, read in sequence instead of file by file."""
-    if folder.exists() and not list(folder.glob("cuts.*.jsonl.gz")):
-        raise UserError(f"--shar-dir: {folder} exists and holds no Shar export; give another folder")
+    check_shar_folder(folder)
     with atomic_dir(folder) as temporary:
         cuts.to_shar(temporary, fields={"recording": "flac"}, shard_size=1000)

@@ -155,8 +155,36 @@ def test_shar_folder_that_holds_something_else_is_not_overwritten(data_dir, tmp_
     (tmp_path / "shar/train").mkdir(parents=True)
     (tmp_path / "shar/train/thesis.txt").write_text("mine")
     result = prepare_cuts(data_dir, "--shar-dir", str(tmp_path / "shar"))
-    assert result.returncode == 1 and "holds no Shar export" in result.stderr and result.stderr.count("\n") == 1
+    assert result.returncode == 1 and "is no Shar export" in result.stderr and result.stderr.count("\n") == 1
     assert (tmp_path / "shar/train/thesis.txt").read_text() == "mine"
+    assert "reads" not in result.stdout, "found before any work"
+
+
+def test_notes_beside_an_earlier_shar_export_are_not_lost_with_it(data_dir, everything):
+    notes = data_dir / "shar/dev/notes.txt"
+    notes.write_text("mine")
+    result = prepare_cuts(data_dir, "--shar-dir", str(data_dir / "shar"))
+    assert result.returncode == 1 and "holds notes.txt" in result.stderr and notes.read_text() == "mine"
+    notes.unlink()
+
+
+def test_noise_of_two_channels_leaves_speech_with_one(data_dir, tmp_path):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "hall.wav", 0.1 * rng.standard_normal((8000, 2)), 44100)
+    (tmp_path / "._hall.wav").write_bytes(b"a Mac's notes about the file")
+    speech = cuts.read_cuts(
+        data_dir / "manifests/x_recordings_train.jsonl.gz", data_dir / "text/x_supervisions_train.jsonl.gz"
+    )
+    noisy = [c for c in cuts.with_noise(speech, cuts.noise_cuts(tmp_path), seed=1) if type(c).__name__ == "MixedCut"]
+    assert noisy and all(cut.load_audio().shape == (1, cut.num_samples) for cut in noisy)
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"RIFF", "cannot be read as audio"), (None, "holds no audio")])
+def test_noise_file_that_is_of_no_use_is_named_in_one_line(data_dir, tmp_path, content, problem):
+    soundfile.write(tmp_path / "a.wav", np.zeros(800 if content else 0), RATE)
+    (tmp_path / "b.wav").write_bytes(content or (tmp_path / "a.wav").read_bytes())
+    result = prepare_cuts(data_dir, "--noise-dir", str(tmp_path))
+    assert result.returncode == 1 and problem in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_noise_folder_without_audio_is_one_line_before_anything_is_written(data_dir, tmp_path):
