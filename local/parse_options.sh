@@ -32,9 +32,9 @@ check_value() {
   case "$type" in
     text | path) ;;
     bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
-    number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number" ;;
-    int*)
-      [[ "$value" =~ ^[0-9]+$ ]] || fail "$flag $value: must be a whole number"
+    number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number such as 2 or 0.5" ;;
+    int*) # no more digits than the shell and the programs can count
+      [[ "$value" =~ ^[0-9]{1,9}$ ]] || fail "$flag $value: must be a whole number of at most nine digits"
       least="${type#int>=}"
       [ "$type" = int ] || [ "$((10#$value))" -ge "$least" ] || fail "$flag $value: must be at least $least ($help)" ;;
     *) case "|$type|" in *"|$value|"*) ;; *) fail "$flag $value: must be one of ${type//|/, }" ;; esac ;;
@@ -69,6 +69,7 @@ parse_options() {
     name="${word#--}"
     name="${name%%=*}"
     name="${name//-/_}"
+    case "$name" in "" | *[!a-z_]*) fail "${word%%=*}: unknown option (see --help)" ;; esac
     case " $option_names " in *" $name "*) ;; *) fail "${word%%=*}: unknown option (see --help)" ;; esac
     case "$word" in
       *=*) value="${word#*=}" ;;

@@ -44,7 +44,8 @@ stage() {
 
 close_stage() {
   [ -n "$stages_open" ] || return 0
-  python -m icefall_ext.bin.stage_marker done --marker "$stage_marker"
+  # `set -e` does not hold here: the next stage calls this from the condition of an `if`.
+  python -m icefall_ext.bin.stage_marker done --marker "$stage_marker" || exit
   say "stage $stages_open  done in $((SECONDS - stage_started)) s"
   stages_open=""
 }

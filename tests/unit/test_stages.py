@@ -103,6 +103,14 @@ def test_stage_that_failed_is_not_up_to_date(recipe):
     assert stages_run(recipe("--kind", "a")) == ["1"]
 
 
+def test_stage_that_did_not_write_what_it_promised_stops_the_run(recipe):
+    script = recipe.folder / "recipe.sh"
+    script.write_text(script.read_text().replace("run cp in.txt out.txt", "run true"))
+    result = recipe()
+    assert result.returncode == 1 and "out.txt: the stage 'copy' ended well but did not write it" in result.stderr
+    assert "stage 0  done" not in result.stdout and "stage 1" not in result.stdout
+
+
 def test_first_and_last_stage_select(recipe):
     assert stages_run(recipe("--stop-stage", "0")) == ["0"]
     assert stages_run(recipe("--stage=1")) == ["1"]
@@ -132,6 +140,9 @@ def test_damaged_marker_counts_as_none(recipe):
         (["--kind", "c"], "run.sh: --kind c: must be one of a, b"),
         (["--verbose", "yes"], "run.sh: --verbose yes: must be true or false"),
         (["size"], "run.sh: size: not an option"),
+        (["--stage", "9999999999"], "run.sh: --stage 9999999999: must be a whole number"),
+        (["--stage stop_stage", "3"], "run.sh: --stage stop_stage: unknown option"),
+        (["--=3"], "run.sh: --: unknown option"),
     ],
 )
 def test_wrong_option_is_one_line_and_exit_status_2(recipe, args, message):
