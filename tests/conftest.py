@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads only wait for each other on tensors this small
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads only get in the way of tensors this small
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
