@@ -15,9 +15,9 @@ from icefall_ext import console
 from icefall_ext.cli import option, required, run
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import write_text
-from icefall_ext.score import inputs
+from icefall_ext.score import inputs, table
 from icefall_ext.score.confidence import Comparison
-from icefall_ext.score.error_rates import SCRIPTS, TONE5, WRITTEN_TONES, Scored, Utterance, tones_only
+from icefall_ext.score.error_rates import SCRIPTS, TONE5, WRITTEN_TONES, Utterance, tones_only
 from icefall_ext.score.error_rates import script as script_named
 from icefall_ext.score.han_readings import Readings
 from icefall_ext.score.icefall_files import write_wer_summary
@@ -51,7 +51,10 @@ def main(cfg: Config) -> None:
         if comparison:
             system.show_against(baselines[system.script.name], comparison)
         system.write(folder_of(cfg, system.path))
-    folder, name = folder_of(cfg, systems[0].path), cfg.name if len(paths_of(cfg)) > 1 else systems[0].name
+    folder, name = folder_of(cfg, systems[0].path), systems[0].name
+    if len(paths_of(cfg)) > 1:
+        name = cfg.name
+        show_ranking(systems)
     write_summaries(folder, name, systems)
     write_scores(folder / f"scores-{name}.json", cfg, systems, baselines, comparisons)
 
@@ -133,7 +136,7 @@ class Source:
             console.reads(path)
             utterances = inputs.utterances_of_recogs(path)
             if len(self._manifest) > len(utterances):
-                console.says(f"{len(self._manifest) - len(utterances):,} utterances of {manifest} were not decoded")
+                console.says(f"{len(self._manifest) - len(utterances):,} utterances of {manifest} are not in it")
             return utterances
         console.reads(f"{path}, {manifest}")
         utterances, left_out = inputs.utterances_of_pair(manifest, self._manifest, path, self._cfg.script)
@@ -151,16 +154,30 @@ class Source:
         return kept
 
 
+def by_setting(systems: list[System]) -> dict[str, System]:
+    """By name, and by path where several experiments have results of one name."""
+    names = [system.name for system in systems]
+    return {s.name if names.count(s.name) == 1 else str(s.path.with_name(s.name)): s for s in systems}
+
+
+def show_ranking(systems: list[System]) -> None:
+    """The best first, by the main figure of their script."""
+    for name in dict.fromkeys(system.main.rate.name for system in systems):
+        settings = [item for item in by_setting(systems).items() if item[1].main.rate.name == name]
+        ranked = sorted(settings, key=lambda item: item[1].main.percent)
+        rows = [table.ranking_row(setting, system.main, system.main_interval) for setting, system in ranked]
+        console.table(("", f"{name} %", "95 % interval"), rows)
+
+
 def write_summaries(folder: Path, name: str, systems: list[System]) -> None:
     """One for each rate, the best setting first."""
-    by_label: dict[str, dict[str, Scored]] = {}
-    for system in systems:
+    by_label: dict[str, dict[str, float]] = {}
+    for setting, system in by_setting(systems).items():
         for key, scored in system.scored.items():
-            by_label.setdefault(system.label(key), {})[system.name] = scored
-    for label, scored_of in by_label.items():
-        path = folder / f"wer-summary-{label}{name}.txt"
-        write_wer_summary(path, {settings: scored.percent for settings, scored in scored_of.items()})
-        console.wrote(path)
+            by_label.setdefault(system.label(key), {})[setting] = scored.percent
+    for label, percent_of in by_label.items():
+        write_wer_summary(folder / f"wer-summary-{label}{name}.txt", percent_of)
+    console.wrote(folder / f"wer-summary-{{{','.join(by_label)}}}{name}.txt")
 
 
 def write_scores(

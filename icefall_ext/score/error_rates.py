@@ -121,11 +121,19 @@ class Scored:
         return 100 * self.total.errors / self.total.units
 
 
+def _stop_if_not_text(id: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{id}: its text holds half a surrogate pair: bytes that were decoded wrongly") from None
+
+
 def score(utterances: Iterable[Utterance], script: Script) -> dict[str, Scored]:
     """Every rate of the script, by key; utterances in any order. A test set without anything to score is an error."""
     in_order = sorted(utterances)
     alignments: dict[str, dict[str, Alignment]] = {rate.key: {} for rate in script.rates}
     for id, ref, hyp in in_order:
+        _stop_if_not_text(id, ref + hyp)
         pair = script.read(ref, hyp)
         for rate in script.rates:
             if id in alignments[rate.key]:

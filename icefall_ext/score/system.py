@@ -67,6 +67,10 @@ class System:
     def main(self) -> Scored:
         return self.scored[self.script.rates[0].key]
 
+    @property
+    def main_interval(self) -> Interval | None:
+        return self.intervals[self.main.rate.key]
+
     def against(self, baseline: System) -> dict[str, Comparison]:
         """Rate by rate, on the same resamples; the test sets have to be the same."""
         ours, theirs = self.main.alignments, baseline.main.alignments
@@ -101,13 +105,12 @@ class System:
 
     def write(self, folder: Path) -> None:
         for key, scored in self.scored.items():
-            path = folder / f"errs-{self.label(key)}{self.name}.txt"
-            write_errs(path, scored.alignments.items())
-            console.wrote(path, scored.rate.name)
+            write_errs(folder / f"errs-{self.label(key)}{self.name}.txt", scored.alignments.items())
+        console.wrote(folder / f"errs-{{{','.join(map(self.label, self.scored))}}}{self.name}.txt")
         if self.confusions:
             path = folder / f"tones-{self.name}.png"
             plot_confusion(path, self.confusions, self.name)
-            console.wrote(path, "confusion of tones")
+            console.wrote(path)
 
     def label(self, key: str) -> str:
         """What stands before the name in the files of a rate: nothing where icefall would report the same rate."""

@@ -35,6 +35,10 @@ def comparison_row(baseline: Scored, scored: Scored, comparison: Comparison) -> 
     )
 
 
+def ranking_row(setting: str, scored: Scored, interval: Interval | None) -> tuple[str, ...]:
+    return setting, f"{scored.percent:.2f}", interval_text(interval)
+
+
 def interval_text(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return "-"

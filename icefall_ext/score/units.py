@@ -1,7 +1,7 @@
 """A text as the units that are scored: the same normalisation for reference and hypothesis, and no character lost.
 
-Unicode form, case, punctuation and, in Tai-lo, the two ways to write a tone (tâi, tai5) make no difference. What is not Tai-lo in a Tai-lo text (Han, numbers, foreign
-words) is counted and not skipped, or a system could hide its errors there.
+Unicode form, case, punctuation and, in Tai-lo, the two ways to write a tone (tâi, tai5) make no difference. What is not
+Tai-lo in a Tai-lo text (Han, numbers, foreign words) is counted and not skipped: a system could hide its errors there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Intervals: against formulas, against another implementation, and honest about what was drawn."""
 
+import kaldialign
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -36,6 +37,16 @@ def test_the_interval_holds_the_rate_and_agrees_with_a_loop_over_speakers():
         drawn = [i for name in generator.choice(names, len(names)) for i in mine[name]]
         rates.append(100 * errors[drawn].sum() / units[drawn].sum())
     assert np.allclose((low, high), np.percentile(rates, [2.5, 97.5]), atol=0.4)
+
+
+def test_over_utterances_the_interval_is_kaldialigns():
+    generator = np.random.default_rng(3)
+    refs = [["a"] * int(n) for n in generator.integers(4, 20, 300)]
+    hyps = [["b" if generator.random() < 0.2 else "a" for _ in ref] for ref in refs]
+    errors, units = np.array([hyp.count("b") for hyp in hyps]), np.array([len(ref) for ref in refs])
+    ours = bootstrap([str(i) for i in range(300)], {}).intervals([errors], [units])[0]
+    theirs = kaldialign.bootstrap_wer_ci(refs, hyps)
+    assert np.allclose(ours, [100 * theirs["ci95min"], 100 * theirs["ci95max"]], atol=0.15)
 
 
 def test_speakers_that_differ_make_the_interval_wider_than_utterances_would():

@@ -13,6 +13,7 @@ from icefall_ext.bin.score import Config, main, name_of
 from icefall_ext.cli import parse
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.icefall_files import Recog, read_errs, read_wer_summary, write_recogs
+from icefall_ext.score.inputs import Entry, read_manifest
 
 ROOT = Path(__file__).parents[2]
 NAME = "test-greedy_search-epoch-3-avg-1-beam-20.0"
@@ -93,14 +94,30 @@ def test_several_files_are_a_sweep_with_the_best_first(tmp_path, capsys):
         ("test-beam_8", 0.0),
         ("test-beam_4", 50.0),
     ]
+    ranking = capsys.readouterr().out.split("strict CER %")[1].splitlines()[1:3]
+    assert [line.split()[:2] for line in ranking] == [["test-beam_8", "0.00"], ["test-beam_4", "50.00"]]
     assert len(json.loads((tmp_path / "scores-sweep.json").read_text())["systems"]) == 2
+
+
+def test_experiments_with_results_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    paths = [recogs(tmp_path / "a", HAN), recogs(tmp_path / "b", [(i, r, r) for i, r, _ in HAN])]
+    run("--script", "hanlo", "--recogs", *paths)
+    assert read_errs(tmp_path / f"a/errs-{NAME}.txt").percent == 37.5
+    assert read_errs(tmp_path / f"b/errs-{NAME}.txt").percent == 0
+    summary = read_wer_summary(tmp_path / "a/wer-summary-sweep.txt")
+    assert summary == {f"{tmp_path}/b/{NAME}": 0, f"{tmp_path}/a/{NAME}": 37.5}
 
 
 def test_systems_are_compared_with_the_baseline_on_paired_resamples(tmp_path, capsys):
     better = recogs(tmp_path, [(i, r, r) for i, r, _ in HAN], "test-b")
     baseline = recogs(tmp_path, HAN, "test-a")
     run("--script", "hanlo", "--recogs", better, "--baseline", baseline)
-    assert rows(capsys.readouterr().out.split("against")[1])["strict CER"][:3] == ["50.00", "0.00", "-50.00"]
+    *found, _, relative, share = rows(capsys.readouterr().out.split("against")[1])["strict CER"]
+    assert found == ["50.00", "0.00", "-50.00"] and relative == "-100.0"
+    # Of the 255 of 256 draws with any character in them, 15 have A-2 and B-2 alone: a tie.
+    assert float(share.removesuffix(" %")) == pytest.approx(100 * (1 - 15 / 255 / 2), abs=0.4)
     (system,) = json.loads((tmp_path / "scores-test-b.json").read_text())["systems"]
     assert system["against_baseline"]["cer"]["difference"] == -50
     assert not (tmp_path / "errs-test-a.txt").exists()
@@ -146,6 +163,8 @@ def test_tones_are_counted_in_hanlo_output_by_its_readings(tmp_path, capsys):
     assert rows(printed.split(f"{NAME}-as-tailo")[1])["tone error rate"][2:] == ["0", "1", "1", "8"]
     assert "1 utterances of" in printed  # B-2 was not decoded
     assert (tmp_path / f"tones-{NAME}-as-tailo.png").exists()
+    _, as_tailo = json.loads((tmp_path / f"scores-{NAME}.json").read_text())["systems"]
+    assert list(as_tailo["rates"]) == ["syllable", "base", "tone", "surface-tone"]  # words are nobody's spelling
 
 
 def test_the_order_of_a_recogs_file_changes_no_result(tmp_path):
@@ -156,6 +175,12 @@ def test_the_order_of_a_recogs_file_changes_no_result(tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
     a, b = (json.loads((tmp_path / f / f"scores-{NAME}.json").read_text())["systems"][0]["rates"] for f in "ab")
     assert a == b
+
+
+def test_a_cut_of_two_speakers_has_both_texts_and_no_speaker(tmp_path):
+    supervisions = [{"text": "我", "speaker": "a"}, {"text": "去", "speaker": "b", "custom": {"tailo": "khi3"}}]
+    (tmp_path / "cuts.jsonl").write_text(json.dumps({"id": "u", "supervisions": supervisions}))
+    assert read_manifest(tmp_path / "cuts.jsonl") == {"u": Entry("我 去", "khi3", None)}
 
 
 def test_the_name_of_a_result_is_that_of_the_recogs_file():
@@ -189,6 +214,11 @@ def test_wrong_options_stop_before_anything_is_written(tmp_path, args, complaint
     [
         ({"r.txt": ""}, ["--recogs", "r.txt"], "r.txt: no utterance in it"),
         ({"r.txt": "x"}, ["--recogs", "r.txt"], "r.txt: line 1: not"),
+        (
+            {"r.txt": "u:\tref=['a']\nu:\thyp=['\\ud800']\n"},
+            ["--recogs", "r.txt"],
+            "u: .* half a surrogate",
+        ),
         ({"r.txt": "u:\tref=[]\nu:\thyp=['a']\n"}, ["--recogs", "r.txt"], "r.txt: strict CER: nothing to count"),
         (
             {"r.txt": "u:\tref=['a']\nu:\thyp=[]\n"},
@@ -228,6 +258,11 @@ def test_wrong_options_stop_before_anything_is_written(tmp_path, args, complaint
             {"r.txt": "u:\tref=['a']\nu:\thyp=[]\n", "s.txt": "v:\tref=['a']\nv:\thyp=[]\n"},
             ["--recogs", "r.txt", "--baseline", "s.txt"],
             "s.txt: 1 of the 1 utterances in r.txt are not in it",
+        ),
+        (
+            {"r.txt": "u:\tref=['a']\nu:\thyp=[]\n", "s.txt": "u:\tref=['a']\nu:\thyp=[]\nv:\tref=['a']\nv:\thyp=[]\n"},
+            ["--recogs", "r.txt", "--baseline", "s.txt"],
+            "r.txt: 1 of the 2 utterances in s.txt are not in it, the first is v",
         ),
     ],
 )

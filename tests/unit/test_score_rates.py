@@ -96,10 +96,12 @@ def test_what_is_not_tailo_is_counted_and_not_skipped():
     assert counts("guá beh khì", "guá 欲 98 khì", "tailo", "syllable") == Counts(1, 0, 1, 2)
     assert counts("guá beh khì", "guá 欲 khì", "tailo", "tone") == Counts(0, 1, 0, 2)  # its tone is lost
     assert counts("guá khì", "guá Google khì", "tailo", "tone").errors == 0
+    assert counts("guá khì", "guá 欲去Google khì", "tailo", "syllable") == Counts(3, 0, 0, 2)
 
 
 def test_punctuation_parts_words_and_is_no_unit():
     assert counts("guá'ê, tsi̍t……ê.", "guá ê tsi̍t ê", "tailo", "word") == Counts(0, 0, 0, 4)
+    assert counts("guá ‽ -qué", "guá qué", "tailo", "word") == Counts(0, 0, 0, 2)
     assert counts("「我，beh」去！", "我 beh 去", "hanlo", "mixed") == Counts(0, 0, 0, 3)
 
 

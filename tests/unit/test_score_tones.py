@@ -88,6 +88,7 @@ def test_picture_shows_shares_counts_and_the_confusion_of_5_7_8():
     assert texts[3, eight] == "100 %\n1" and texts[seven, inserted] == "1"
     shades = np.asarray(figure.axes[0].images[0].get_array())
     assert shades[five, seven] > shades[five, eight] == 0
+    assert shades[inserted].sum() == 0
     assert len(figure.axes[0].patches) == 6  # off the diagonal of 5, 7, 8
 
 
@@ -141,6 +142,12 @@ def test_words_of_the_reference_hold_together_where_they_were_recognised_whole()
 @pytest.mark.parametrize("romanised", ["gua2", "gua2 98", "gua2 khi3 a0", ""])
 def test_a_reference_whose_scripts_differ_in_length_is_left_out(romanised):
     assert Readings(SENTENCES).as_tailo(Utterance("u", "我去", "我去"), romanised) is None
+
+
+def test_of_two_equally_frequent_readings_the_order_of_sentences_chooses_none():
+    sentences = [("食", "tsia̍h"), ("食", "si̍t")]
+    for texts in (sentences, sentences[::-1]):
+        assert Readings(texts).as_tailo(Utterance("u", "我", "食"), "gua2").hyp == " sit8"
 
 
 def test_readings_are_learnt_from_sentences_that_fit_syllable_by_syllable():
