@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from icefall_ext.audit import Audit
 from icefall_ext.text import hanlo, tailo
+from icefall_ext.text.tailo_poj import from_poj
 
 SCRIPTS = ("hanlo", "tailo")
 
@@ -18,6 +19,7 @@ EMPTY = "no text left after normalisation"
 UNKNOWN = "characters outside the alphabet"
 NOT_TAILO = "romanisation is not Tai-lo"
 MENDED_TAILO = "romanisation read in spite of its spelling"
+FROM_POJ = "romanisation converted from POJ"
 DISAGREE = "the two romanisations disagree"
 LENGTHS = "text and romanisation differ in syllables"
 
@@ -57,7 +59,10 @@ class TextPreparer:
         return {**supervision, "text": text, "custom": custom}
 
     def _romanise(self, custom: dict, name: str, audit: Audit) -> str:
-        """The first of the romanisations that can be read in full, lower-cased and without punctuation; or nothing."""
+        """The first of the romanisations that can be read in full, lower-cased and without punctuation; or nothing.
+
+        POJ comes last: `eng` and `ing`, `oonn` and `onn` are written alike in it.
+        """
         readable: dict[str, tailo.Parsed] = {}
         complaints = []
         for key in ("tailo", "tailo_number"):
@@ -68,6 +73,12 @@ class TextPreparer:
                 complaints.append((key, written, f"{unread[0].text!r} at {unread[0].start}: {unread[0].reason}"))
             elif parsed.words:
                 readable[key] = parsed
+        if not readable and custom.get("poj"):
+            converted, problems = from_poj(custom["poj"])
+            parsed = tailo.parse(converted)
+            if parsed.words and not problems and all(problem.read for problem in parsed.problems):
+                readable["poj"] = parsed
+                audit.repaired(FROM_POJ, name, field="poj", value=custom["poj"], note=f"read as {converted}")
         if not readable:
             for key, written, note in complaints[:1]:
                 audit.repaired(NOT_TAILO, name, field=key, value=written, note=f"kept without Tai-lo; {note}")

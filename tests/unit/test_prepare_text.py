@@ -58,6 +58,13 @@ def test_utterance_whose_romanisations_are_unusable_stays_for_the_training_on_ha
     assert got["text"] == "百分之三" and "tailo" not in got["custom"] and reasons == {prepare.NOT_TAILO}
 
 
+def test_pehoeji_is_converted_where_there_is_no_tailo_and_listed():
+    got, reasons = prepared("足好食", poj="chiok hó-chia̍h")
+    assert got["custom"]["tailo"] == "tsiok4 ho2-tsiah8" and reasons == {prepare.FROM_POJ}
+    got, reasons = prepared("足好食", poj="chiok hó-chia̍h", tailo="tsiok hó-tsia̍h")
+    assert got["custom"]["tailo"] == "tsiok4 ho2-tsiah8" and not reasons
+
+
 def test_proper_noun_is_not_lost():
     got, _ = prepared("去台北", tailo="khì Tâi-pak", tailo_number="khi3 Tai5-pak4")
     assert got["custom"]["tailo"] == "khi3 tai5-pak4"
