@@ -384,11 +384,16 @@ def test_header_that_counts_its_own_bytes_is_mended(tree: Tree):
     only_row(part, REPAIRED, reasons.TRUNCATED)
 
 
-@pytest.mark.parametrize("promised", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("promised", [0x7FFFFFFF, 0xFFFFFFFF])
 def test_header_of_a_program_that_could_not_seek_back_is_no_error(tree: Tree, promised: int):
     tree.plant(wav=wav_bytes(1, promised=promised))
     part = train(tree)
     assert part.rows == [] and part.recordings[0]["num_samples"] == 16000
+
+
+def test_header_that_says_no_samples_is_believed_as_the_decoder_believes_it(tree: Tree):
+    tree.plant(wav=wav_bytes(1, promised=0))
+    assert only_row(train(tree), REJECTED, reasons.ZERO_LENGTH)
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
