@@ -171,7 +171,7 @@ def growth(method: str, cfg: Config) -> None:
             size = GROWTH_BASE | {letter: base * factor}
             predictor, joiner = build("sure", size["V"], cfg.dim)
             options = {beam: size["beam"]} if beam else {}
-            search = make_search(method, predictor, joiner, **options)
+            search = make_search(method, predictor, joiner, backend="torch", **options)
             encoder_out = encoder_output("sure", joiner, size["B"], size["T"])
             decodes[factor] = decoding(search, encoder_out, torch.full((size["B"],), size["T"]))
         seconds = [statistics.median(times) for times in take_turns(decodes, cfg.rounds).values()]

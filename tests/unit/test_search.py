@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icefall_ext.errors import UsageError, UserError
-from icefall_ext.transducer.search import base, make_search
+from icefall_ext.transducer.search import base, k2_fast_beam, make_search
 from tests.search_toys import (
     Scores,
     all_alignments,
@@ -246,3 +246,11 @@ def test_impossible_requests_are_refused_in_one_line():
         make_search("fast_beam_search", *toy_model(5, context_size=None), backend="torch")
     with pytest.raises(UsageError, match="do not fit an encoder output"):
         make_search("greedy_search", predictor, joiner)(torch.zeros(2, 5, 16), torch.tensor([5, 6]))
+
+
+def test_without_k2_a_graph_is_refused_and_the_way_out_is_named(monkeypatch):
+    monkeypatch.setattr(k2_fast_beam, "why_no_k2", lambda: "k2 is not installed")
+    with pytest.raises(UsageError, match="k2 is not installed; a decoding graph needs it"):
+        make_search("fast_beam_search", *toy_model(5), graph=object())
+    with pytest.raises(UsageError, match="k2 is not installed; backend torch gives the same readings"):
+        make_search("fast_beam_search", *toy_model(5), backend="k2")

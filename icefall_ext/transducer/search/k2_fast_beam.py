@@ -5,6 +5,7 @@ k2 is imported when the search is made. The rules are those in fast_beam.py.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from icefall_ext.errors import UsageError
+from icefall_ext.transducer.k2_here import why_no_k2
 from icefall_ext.transducer.search.base import TransducerSearch, segments
 from icefall_ext.transducer.search.fast_beam import IMPOSSIBLE, check_fast_beam
 from icefall_ext.transducer.search.lattice import Arc, Lattice
@@ -37,11 +39,10 @@ class K2FastBeamSearch(TransducerSearch):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fast_beam(self)
-        try:
-            import k2
-        except Exception as error:
-            raise UsageError(f"search backend k2: k2 does not import here ({error}); take the backend torch") from error
-        self._k2 = k2
+        if missing := why_no_k2():
+            way_out = "a decoding graph needs it" if self.graph is not None else "backend torch gives the same readings"
+            raise UsageError(f"fast beam search, backend k2: {missing}; {way_out}")
+        self._k2 = k2 = importlib.import_module("k2")
         self.by_words = self.graph is not None and hasattr(self.graph, "aux_labels")
         self._config = k2.RnntDecodingConfig(
             vocab_size=self.vocab_size, decoder_history_len=self.predictor.context_size, beam=self.beam,
