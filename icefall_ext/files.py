@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,8 @@ def read_lines(path: str | Path) -> Iterator[str]:
             for line in stream:
                 number += 1
                 yield line.rstrip("\n")
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise UserError(f"{path}: damaged after line {number}; delete it and run the stage that makes it") from None
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 ({error.reason}, soon after line {number}); convert it first") from None
 

@@ -75,3 +75,16 @@ def test_reading_a_missing_or_damaged_file_names_it(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(UserError, match="x.jsonl: line 2"):
         list(read_jsonl(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda raw: raw[:-20], lambda raw: raw[:40] + b"\0" * 40 + raw[80:], lambda raw: b"no"]
+)
+def test_damaged_compressed_file_is_one_line_that_names_it(tmp_path, damage):
+    path = tmp_path / "m.jsonl.gz"
+    with open_jsonl_for_writing(path) as writer:
+        for i in range(1000):
+            writer.write({"i": i, "square": i * i})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="m.jsonl.gz: damaged after line"):
+        list(read_jsonl(path))
