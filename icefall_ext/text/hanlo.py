@@ -64,7 +64,7 @@ _IS_HAN = re.compile(rf"[{_HAN}]").match
 _SPACE_TO_DROP = re.compile(rf"(?<=[{_HAN}]) +(?=[{_HAN}])|(?<= ) +|^ +| +$")
 _SPACE_TO_ADD = re.compile(rf"(?<=[{_HAN}])(?=(?:--)?[{_LATIN}0-9])|(?<=[{_LATIN}{_MARK}0-9])(?=[{_HAN}])")
 
-_SYLLABLE = rf"[{_LATIN}0-9][{_LATIN}{_MARK}0-9]*"
+_SYLLABLE = rf"(?:[0-9]+(?:[.,:][0-9]+)+|[{_LATIN}0-9][{_LATIN}{_MARK}0-9]*)"  # 3.5 is one
 _TOKEN = re.compile(rf"(?:--)?{_SYLLABLE}(?:--?{_SYLLABLE})*|\S[{_MARK}]*")
 _SYLLABLES = re.compile(rf"{_SYLLABLE}|[{_HAN}]")
 
