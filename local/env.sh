@@ -10,7 +10,7 @@
 
 env_fail() { echo "${CALLED_AS:-local/env.sh}: $*" >&2; return 2; }
 
-env_fits() { [ -n "$1" ] && "$1" -c "import sys; sys.exit(not ($env_versions))" >/dev/null 2>&1; }
+env_fits() { [ -n "$1" ] && [ "$("$1" -c "import sys; print($env_versions)" 2>/dev/null)" = True ]; }
 
 env_candidates() {
   local minor prefix
@@ -63,7 +63,7 @@ env_make_venv() {
 env_make_any_venv() {
   local base seen=""
   env_fits "$env_dir/bin/python" && "$env_dir/bin/python" -c "import pip" 2>/dev/null && return 0
-  for base in $(env_candidates); do
+  while IFS= read -r base; do
     "$base" -V >/dev/null 2>&1 || continue
     seen="$seen${seen:+, }$base ($("$base" -V 2>&1))"
     env_fits "$base" || continue
@@ -71,12 +71,13 @@ env_make_any_venv() {
       "a few minutes; log in ${env_dir#"$env_root"/}/install.log"
     env_make_venv "$base" && return 0
     seen="$seen without venv, pip, virtualenv or uv"
-  done
+  done < <(env_candidates)
   env_fail "no $env_wanted that can make a virtual environment; found: ${seen:-no Python}. Give one with --python FILE"
 }
 
 env_build() {
-  local free_kb status=0
+  local free_kb file wanted=() status=0
+  for file in "${env_requirements[@]}"; do wanted+=(-r "$file"); done
   free_kb=$(df -Pk "$env_root" | awk 'NR == 2 {print $4}')
   if [ "$free_kb" -lt 6500000 ]; then
     env_fail "$env_root: $((free_kb / 1000000)) GB free; the environment takes 5 to 6 GB"
@@ -93,7 +94,7 @@ env_build() {
   {
     env_make_any_venv && : >"$env_dir/install.log" &&
       { [ "$env_lane" != k2 ] || env_pip "pip<24.1"; } &&
-      env_pip $(printf -- '-r %s ' "${env_requirements[@]}") &&
+      env_pip "${wanted[@]}" &&
       env_digest "${env_requirements[0]}" >"$env_dir/.satisfies-run" &&
       env_digest "${env_requirements[@]}" >"$env_dir/.satisfies-$env_what"
   } || status=$?
@@ -103,12 +104,12 @@ env_build() {
 }
 
 env_is_satisfied_by() {
-  [ -n "$1" ] && "$1" "$env_root/local/check_requirements.py" "${env_requirements[@]}" >/dev/null 2>&1 &&
+  env_fits "$1" && "$1" "$env_root/local/check_requirements.py" "${env_requirements[@]}" >/dev/null 2>&1 &&
     PYTHON="$(command -v "$1")"
 }
 
 env_main() {
-  env_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+  env_root="$(unset CDPATH && cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
   env_lane="${LANE:-default}" env_python="" env_what=run env_command=()
   while [ $# -gt 0 ]; do
     case "$1" in
