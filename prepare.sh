@@ -42,33 +42,43 @@ data_paths() {
 
 data_check() {
   local part
+  case "$data_dir$corpus_dir$exp_dir$noise_dir$shar_dir" in
+    *$'\n'*) fail "--corpus-dir, --data-dir, --exp-dir, --noise-dir, --shar-dir: a line break in a path; rename it" ;;
+  esac
   for part in "${part_names[@]}"; do
     case "$part" in
       train | dev | test) ;;
       *) fail "--parts $parts: must be of train, dev, test, separated by commas" ;;
     esac
   done
+  [[ ,$parts, == *,train,* ]] || [ "$stage" -gt 3 ] || [ "$stop_stage" -lt 3 ] ||
+    fail "--parts $parts: stage 3 learns from train; add it, or leave that stage out (--stop-stage 2, then --stage 4)"
   [ -n "$corpus_dir" ] || fail "--corpus $corpus: needs --corpus-dir, the folder that holds it"
   [ "$corpus" = mini ] || [ -e "$corpus_dir" ] || fail "--corpus-dir $corpus_dir: no such folder"
   [ -z "$noise_dir" ] || [ -d "$noise_dir" ] || fail "--noise-dir $noise_dir: no such folder"
 }
 
-# for_each PATTERN [VALUE...]: the pattern with {} replaced by each value (by default the parts), a line each.
+# for_each PATTERN [VALUE...]: the pattern with its last {} replaced by each value (by default the parts), a line each.
 for_each() {
   local pattern="$1" value
   shift
   [ $# -gt 0 ] || set -- "${part_names[@]}"
-  for value in "$@"; do echo "${pattern/\{\}/$value}"; done
+  for value in "$@"; do echo "${pattern%\{\}*}$value${pattern##*\{\}}"; done
 }
 
 data_stages() {
   local IFS=$'\n' script # lists below are lines, so that paths may hold spaces
-  local recordings supervisions text cuts lang
+  set -f # and * and ?
+  local recordings supervisions text train_text cuts lang
   recordings=$(for_each "$manifests/${corpus}_recordings_{}.jsonl.gz")
   supervisions=$(for_each "$manifests/${corpus}_supervisions_{}.jsonl.gz")
   text=$(for_each "$text_dir/${corpus}_supervisions_{}.jsonl.gz")
   cuts=$(for_each "$cuts_dir/${corpus}_cuts_{}.jsonl.gz")
+  [ "$fbank" = false ] || cuts="$cuts$IFS$(for_each "$data_dir/fbank/${corpus}_cuts_{}.jsonl.gz")$IFS$data_dir/fbank"
+  [ -z "$shar_dir" ] || cuts="$cuts$IFS$(for_each "$shar_dir/{}")"
   lang="$data_dir/lang_bbpe_${vocab_size}_{}"
+  train_text=""
+  [[ ,$parts, != *,train,* ]] || train_text=$(for_each "$text_dir/train.{}" "${scripts[@]}")
   local importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$corpus" --corpus-dir "$corpus_dir"
     --data-dir "$data_dir" --parts "${part_names[@]}" --mic ${mic//,/$IFS} --failed-spelling "$failed_spelling"
     --duration-tolerance "$duration_tolerance" --duration-factor "$duration_factor" --language "$language"
@@ -91,16 +101,16 @@ data_stages() {
   fi
 
   if stage 2 "text in one form per script" --reads $supervisions --options tailo_form unknown_characters strict \
-    --writes $text $(for_each "$text_dir/train.{}" "${scripts[@]}") $(for_each "$audit_dir/${corpus}_text_{}.tsv"); then
+    --writes $text $train_text $(for_each "$audit_dir/${corpus}_text_{}.tsv"); then
     run python -m icefall_ext.bin.prepare_text --corpus "$corpus" --data-dir "$data_dir" --tailo-form "$tailo_form" \
       --parts "${part_names[@]}" --scripts "${scripts[@]}" --unknown-characters "$unknown_characters" --strict "$strict"
   fi
 
-  if stage 3 "byte-level BPE, one model per script" --reads $(for_each "$text_dir/train.{}" "${scripts[@]}") \
+  if stage 3 "byte-level BPE, one model per script" --reads $train_text \
     --options vocab_size --writes $(for_each "$lang" "${scripts[@]}"); then
     for script in "${scripts[@]}"; do
       run python -m icefall_ext.bin.train_bbpe --text "$text_dir/train.$script" --vocab-size "$vocab_size" \
-        --lang-dir "${lang/\{\}/$script}"
+        --lang-dir "$(for_each "$lang" "$script")"
     done
   fi
 
@@ -110,6 +120,7 @@ data_stages() {
       --nj "$nj" --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" \
       --shar-dir "$shar_dir"
   fi
+  set +f
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

@@ -2,7 +2,10 @@
 
 CALLED_AS="$(basename "$0")"
 export CALLED_AS
+unset CDPATH # with it, cd may go elsewhere and say so
+called_from="$PWD"
 cd "$(dirname "$0")"
+[ "$PWD" != "$called_from" ] || called_from="" # then a relative path stays as it was typed
 . local/parse_options.sh
 . local/stages.sh
 
@@ -11,10 +14,10 @@ common_options() {
   option stage 0 int "first stage"
   option stop_stage "$1" int "last stage"
   option recipe clift "$(cd egs && echo * | tr ' ' '|')" "which of egs/"
-  option force "" text "stages to run again although up to date: 4, \"2 4\" or all"
+  option force "" stages "stages to run again although up to date: 4, 2,4 or all"
   option verbose false bool "print every command"
   option lane default "default|k2" "the environment: requirements.txt or requirements-k2.txt"
-  option python "" path "a Python 3.10 or newer to use or to build the environment from"
+  option python "" program "a Python 3.10 or newer to use or to build the environment from"
   section "Where"
   option data_dir "" path "manifests, text, cuts; by default data/<corpus>"
   option exp_dir "" path "models and results; by default exp/<recipe>-<corpus>"
@@ -28,6 +31,7 @@ main() {
   common_options "$last"
   data_options
   chosen=$(peek recipe clift "$@")
+  [ -n "$chosen" ] || fail "--recipe: needs a value"
   [ -f "egs/$chosen/stages.sh" ] || fail "--recipe $chosen: no egs/$chosen/stages.sh; there is: $(cd egs && echo *)"
   . "egs/$chosen/stages.sh"
   recipe_options
@@ -44,9 +48,10 @@ main() {
     . local/env.sh
     env_main "${env_options[@]}"
     stages_dir="$data_dir/stages"
-    mkdir -p "$stages_dir" "$exp_dir"
+    mkdir -p "$stages_dir" "$exp_dir" 2>/dev/null && [ -w "$stages_dir" ] ||
+      fail "--data-dir $data_dir, --exp-dir $exp_dir: one cannot be made or written to; give another"
     take_lock "$data_dir"
-    trap 'stage_failed; release_lock' EXIT
+    trap stage_failed EXIT
   fi
   data_stages
   if [ "$last" -gt 4 ]; then

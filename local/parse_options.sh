@@ -12,7 +12,7 @@ section() { option_help="$option_help
 $1
 "; }
 
-# option NAME DEFAULT TYPE HELP; TYPE is text, path, bool, int, number, int>=N, or words separated by |.
+# option NAME DEFAULT TYPE HELP; TYPE is text, path, program, stages, bool, number, int, int>=N, or a|b|c.
 option() {
   local flag="--${1//_/-}" note=""
   [ -z "$2" ] || note=" (default $2)"
@@ -30,7 +30,9 @@ check_value() {
   local name="$1" value="$2" type help flag="--${1//_/-}" least
   eval "type=\$type_$name help=\$help_$name"
   case "$type" in
-    text | path) ;;
+    text | path | program) ;;
+    stages)
+      [[ "$value" =~ ^(all|[0-9]+([,\ ]+[0-9]+)*)?$ ]] || fail "$flag $value: must be numbers of stages, or all" ;;
     bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
     number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number such as 2 or 0.5" ;;
     int*) # no more digits than the shell and the programs can count
@@ -53,6 +55,17 @@ peek() {
     shift
   done
   echo "$value"
+}
+
+# A relative path is meant from where the command was typed, which need not be the folder that the scripts work in.
+set_option() {
+  local name="$1" value="$2" type
+  eval "type=\$type_$name"
+  case "$type:$value" in
+    path: | path:/* | program:/*) ;;
+    path:* | program:*/*) value="${called_from:+$called_from/}$value" ;;
+  esac
+  eval "$name=\$value"
 }
 
 parse_options() {
@@ -80,7 +93,7 @@ parse_options() {
         shift ;;
     esac
     check_value "$name" "$value"
-    eval "$name=\$value"
+    set_option "$name" "$value"
   done
 }
 

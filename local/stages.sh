@@ -31,7 +31,7 @@ stage() {
     esac
   done
   stage_marker="$stages_dir/$number.json"
-  case " $force " in *" $number "* | " all ") pairs+=("forced=$(date +%s)") ;; esac
+  case " ${force//,/ } " in *" $number "* | " all ") pairs+=("forced=$(date +%s)") ;; esac
   python -m icefall_ext.bin.stage_marker check --marker "$stage_marker" --number "$number" --title "$title" \
     --reads ${paths_read[@]+"${paths_read[@]}"} --writes ${paths_written[@]+"${paths_written[@]}"} \
     --options ${pairs[@]+"${pairs[@]}"} || status=$?
@@ -56,21 +56,25 @@ run() {
   "$@"
 }
 
-# take_lock DIR: two runs that write the same files would spoil both. The lock of a process that is gone does not count.
+# take_lock DIR: two runs that write the same files would spoil both. The lock is on an open file, which every program
+# started from here inherits: it holds until the last of them has ended, also when this shell is killed before it.
 take_lock() {
-  local owner
-  stages_lock="$1/.lock"
-  if ! (set -C && echo $$ >"$stages_lock") 2>/dev/null; then
-    owner=$(cat "$stages_lock" 2>/dev/null || true)
-    if [ -n "$owner" ] && kill -0 "$owner" 2>/dev/null; then
-      stages_lock=""
-      fail "$1: process $owner is working there; wait for it, or give another --data-dir"
-    fi
-    echo $$ >"$stages_lock"
+  exec 9>>"$1/.lock"
+  if ! python -c "$lock_nine"; then
+    fail "$1: process $(cat "$1/.lock"), or what it started, is working there; wait for it, or give another --data-dir"
   fi
+  echo $$ >"$1/.lock"
 }
 
-release_lock() { [ -z "${stages_lock:-}" ] || rm -f "$stages_lock"; }
+lock_nine='
+import fcntl
+try:
+    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    raise SystemExit(1)
+except OSError:
+    pass # a file system without locks
+'
 
 stage_failed() {
   local status=$?

@@ -163,14 +163,24 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(prepared
     assert contents(tmp_path) == undisturbed
 
 
-def test_second_run_in_the_same_folder_is_refused_while_the_first_works(prepared):
-    data_dir, _ = prepared
-    with subprocess.Popen(["sleep", "60"]) as other:
-        (data_dir / ".lock").write_text(f"{other.pid}\n")
-        result = run(data_dir)
-        other.terminate()
-    assert result.returncode == 2 and f"process {other.pid} is working there" in result.stderr
-    assert run(data_dir).returncode == 0, "the lock of a process that is gone does not count"
+def test_second_run_in_the_same_folder_is_refused_until_all_of_the_first_is_gone(prepared, tmp_path):
+    """Killing the shell alone leaves the program that it started at work on the same files."""
+    options = ["--mini-hours", "20", "--nj", "1"]
+    with subprocess.Popen(
+        [*command(tmp_path), *options], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment(),
+        start_new_session=True,
+    ) as first:  # fmt: skip
+        try:
+            while "stage 0" not in (first.stdout.readline() or "stage 0"):
+                pass
+            time.sleep(1)
+            os.kill(first.pid, signal.SIGKILL)
+            result = run(tmp_path)
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
+    assert result.returncode == 2 and f"process {first.pid}, or what it started, is working there" in result.stderr
+    time.sleep(0.5)
+    assert run(tmp_path, "--stop-stage", "0").returncode == 0, "the lock goes with the last of them"
 
 
 def test_stage_before_its_input_says_which_stage_to_run(tmp_path):

@@ -21,7 +21,7 @@ python() {{ {python} "$@"; }}
 section "All"
 option stage 0 int "first stage"
 option stop_stage 9 int "last stage"
-option force "" text "stages to run again"
+option force "" stages "stages to run again"
 option verbose false bool "print commands"
 option size 3 "int>=2" "a size"
 option rate 0.5 number "a rate"
@@ -84,6 +84,7 @@ def test_changed_input_runs_what_depends_on_it_but_equal_content_stops_there(rec
     assert stages_run(recipe()) == ["0", "1"]
     (recipe.folder / "in.txt").touch()
     assert stages_run(recipe()) == []
+    assert stages_run(recipe("--force", "1,0")) == ["0", "1"]
     assert stages_run(recipe("--force", "0")) == ["0"], "the same bytes came out, so stage 1 still holds"
 
 
@@ -142,6 +143,7 @@ def test_damaged_marker_counts_as_none(recipe):
         (["size"], "run.sh: size: not an option"),
         (["--stage", "9999999999"], "run.sh: --stage 9999999999: must be a whole number"),
         (["--stage stop_stage", "3"], "run.sh: --stage stop_stage: unknown option"),
+        (["--force", "first"], "run.sh: --force first: must be numbers of stages, or all"),
         (["--=3"], "run.sh: --: unknown option"),
     ],
 )
@@ -179,6 +181,12 @@ def in_bare(bare: Path, *command: str, **environment: str) -> subprocess.Complet
         (["./run.sh", "--nope"], "run.sh: --nope: unknown option"),
         (["./run.sh", "--corpus", "tat"], "run.sh: --corpus tat: needs --corpus-dir"),
         (["./run.sh", "--corpus", "tat", "--corpus-dir", "nowhere"], "run.sh: --corpus-dir nowhere: no such folder"),
+        (
+            ["./run.sh", "--corpus-dir", "a\nb"],
+            "run.sh: --corpus-dir, --data-dir",
+        ),
+        (["./run.sh", "--parts", "dev,test"], "run.sh: --parts dev,test: stage 3 learns from train"),
+        (["./run.sh", "--recipe"], "run.sh: --recipe: needs a value"),
         (["./run.sh", "--recipe", "nothing"], "run.sh: --recipe nothing: no egs/nothing/stages.sh; there is:"),
         (["./run.sh", "--stage", "4", "--stop-stage", "2"], "run.sh: --stage 4: is after --stop-stage 2"),
         (["./prepare.sh", "--stop-stage", "7"], "prepare.sh: --stop-stage 7: the last stage here is 4"),
@@ -207,6 +215,31 @@ def test_environment_that_satisfies_the_requirements_is_taken_as_it_is(bare):
     result = in_bare(bare, "local/env.sh", "--python", sys.executable)
     assert result.returncode == 0 and sys.executable in result.stdout
     assert not (bare / ".venv").exists()
+
+
+def test_relative_path_is_meant_from_where_the_command_is_typed(bare, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("else where")
+    result = in_bare(elsewhere, str(bare / "run.sh"), "--corpus", "tat", "--corpus-dir", "mine", CDPATH=str(bare))
+    assert result.returncode == 2 and result.stderr == f"run.sh: --corpus-dir {elsewhere}/mine: no such folder\n"
+    (elsewhere / "data").write_text("a file")
+    options = ["--data-dir", "data", "--python", sys.executable]
+    result = in_bare(elsewhere, str(bare / "run.sh"), *options)
+    assert result.returncode == 2 and f"run.sh: --data-dir {elsewhere}/data" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_program_that_is_no_python_is_not_taken_for_one(bare):
+    result = in_bare(bare, "./run.sh", "--python", "/bin/true")
+    assert result.returncode == 2 and "no Python 3.10 to 3.14" in result.stderr
+
+
+def test_environment_is_built_in_a_folder_with_spaces(bare, tmp_path):
+    spaced = tmp_path / "my own copy"
+    bare.mkdir(exist_ok=True)
+    shutil.copytree(bare / "local", spaced / "local")
+    (spaced / "requirements.txt").write_text("no-such-package-as-this>=99\n")
+    result = in_bare(spaced, "local/env.sh", "--python", sys.executable, PIP_NO_INDEX="1")
+    assert "no-such-package-as-this" in result.stderr, "pip got as far as the file"
 
 
 def test_build_that_fails_says_what_and_where_the_log_is_and_leaves_no_stamp(bare):
