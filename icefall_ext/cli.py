@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import os
 import sys
 import typing
@@ -28,6 +29,7 @@ from typing import Any, TypeVar
 from icefall_ext.errors import UsageError, UserError
 
 C = TypeVar("C")
+_OF_THE_USERS_FILES = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _MISSING = "???"  # OmegaConf's mark of a value that must be given
 
 
@@ -182,6 +184,9 @@ def program_name() -> str:
 
 def run(main: Callable[[C], int | None], config_class: type[C], argv: Sequence[str] | None = None) -> typing.NoReturn:
     """Parse, call `main`, and turn a UserError into one line and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 must not end the work
     argv = sys.argv[1:] if argv is None else argv
     module = sys.modules[main.__module__]
     description = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
@@ -193,6 +198,9 @@ def run(main: Callable[[C], int | None], config_class: type[C], argv: Sequence[s
     except UserError as error:
         print(f"{program_name()}: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
+    except _OF_THE_USERS_FILES as error:
+        print(f"{program_name()}: {error.filename}: {error.strerror}; mend that and run it again", file=sys.stderr)
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print(f"{program_name()}: interrupted; the same command continues", file=sys.stderr)
         raise SystemExit(130) from None

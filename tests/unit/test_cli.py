@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -109,3 +110,26 @@ def test_help_shows_defaults_as_they_are_typed():
     shown = subprocess.run(program, capture_output=True, text=True, check=True).stdout
     for expected in ("(required)", "(default train dev test)", "(default false)", "into the training cuts\n"):
         assert expected in shown
+
+
+def test_folder_that_cannot_be_used_is_one_line_and_not_a_traceback(tmp_path):
+    (tmp_path / "manifests").write_text("a file")
+    program = [sys.executable, "-m", "icefall_ext.bin.prepare_text", "--corpus", "x", "--data-dir", str(tmp_path)]
+    result = subprocess.run(program, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert f"{tmp_path}/manifests/x_supervisions_train.jsonl.gz: Not a directory" in result.stderr
+
+
+def test_output_to_a_terminal_of_another_encoding_is_escaped(tmp_path):
+    folder = tmp_path / "臺語"
+    folder.mkdir()
+    (folder / "words.txt").write_text("我欲去台北\n" * 9, encoding="utf-8")
+    program = [sys.executable, "-m", "icefall_ext.bin.train_bbpe", "--text", str(folder / "words.txt")]
+    result = subprocess.run(
+        [*program, "--lang-dir", str(folder / "lang"), "--vocab-size", "5000"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert "\\u81fa\\u8a9e" in result.stdout and "too many for the text" in result.stderr
