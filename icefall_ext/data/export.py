@@ -48,6 +48,8 @@ def export_fbank(cuts: CutSet, storage: Path, cuts_path: Path, nj: int) -> str:
 
 def check_shar_folder(folder: Path) -> None:
     """An export replaces an earlier one; raises UserError if anything else would go with it."""
+    if "%" in str(folder):
+        raise UserError(f"--shar-dir: {folder} has a % in it, which lhotse takes for a number to fill in; rename it")
     if folder.is_dir():
         other = sorted(p.name for p in folder.iterdir() if not re.fullmatch(r"(cuts|recording)\.\d+\.\w[\w.]*", p.name))
         if not other:

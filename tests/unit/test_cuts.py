@@ -160,6 +160,11 @@ def test_shar_folder_that_holds_something_else_is_not_overwritten(data_dir, tmp_
     assert "reads" not in result.stdout, "found before any work"
 
 
+def test_shar_folder_that_lhotse_cannot_name_is_one_line(data_dir, tmp_path):
+    result = prepare_cuts(data_dir, "--shar-dir", str(tmp_path / "100 %"))
+    assert result.returncode == 1 and "has a % in it" in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_notes_beside_an_earlier_shar_export_are_not_lost_with_it(data_dir, everything):
     notes = data_dir / "shar/dev/notes.txt"
     notes.write_text("mine")
