@@ -67,6 +67,8 @@ def why_no_triton(on_gpu: bool) -> str | None:
     """What stands between this tensor and a Triton kernel; None if one can run."""
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
+    if not hasattr(importlib.import_module("triton.language"), "gather"):
+        return "this Triton is too old: it has no tl.gather"
     if not on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
         return "the tensors are on a CPU, where Triton needs TRITON_INTERPRET=1"
     return None

@@ -40,10 +40,10 @@ def smoothed_arcs(
 
     exp_lm, lm_peak = _exp_below_peak(lm)
     lm_mass = exp_lm.sum(2, keepdim=True).clamp(min=FLOOR)
-    counted = torch.ones_like(lm_mass[..., 0], dtype=torch.bool)
-    if not unigram_over_padding:
-        counted = torch.arange(rows, device=lm.device) <= lattice.boundary[:, 2, None]
-    log_unigram = ((exp_lm / lm_mass)[counted].mean(0) + torch.finfo(lm.dtype).tiny).log()
+    last_counted = rows - 1 if unigram_over_padding else lattice.boundary[:, 2, None]
+    counted = (torch.arange(rows, device=lm.device) <= last_counted).expand(batch, rows).to(lm.dtype)
+    weight = counted / counted.sum() / lm_mass[:, :, 0]
+    log_unigram = (weight.flatten() @ exp_lm.flatten(0, 1) + torch.finfo(lm.dtype).tiny).log()
     lm_and_unigram = torch.cat((lm, log_unigram.expand(batch, 1, -1)), 1)
     am_columns, normalisers = _ColumnsAndNormalisers.apply(am, lm_and_unigram, columns)
 
