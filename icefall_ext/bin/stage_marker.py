@@ -24,18 +24,24 @@ _HASHED_BELOW = 256 << 20  # larger files are known by size and time
 
 
 def entries(folder: Path) -> Iterator[str]:
-    """Name, size and time of every file below `folder`, in one order on every file system."""
-    pending = [str(folder)]
+    """Name, size and time of every file below `folder`, in one order on every file system.
+
+    A corpus is often a folder of links to its parts, so links to folders are followed, but never round in a circle.
+    """
+    pending = [(str(folder), frozenset[str]())]
     while pending:
-        current = pending.pop()
+        current, above = pending.pop()
+        above |= {os.path.realpath(current)}
         with os.scandir(current) as scan:
             for entry in sorted(scan, key=lambda e: e.name):
                 if entry.name.startswith(".") and entry.name.endswith(".partial"):
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
+                is_link = entry.is_symlink()
+                if os.path.isdir(entry.path) if is_link else entry.is_dir():
+                    if not is_link or os.path.realpath(entry.path) not in above:
+                        pending.append((entry.path, above))
                 else:
-                    status = entry.stat(follow_symlinks=os.path.exists(entry.path))
+                    status = entry.stat(follow_symlinks=not is_link or os.path.exists(entry.path))
                     yield f"{entry.path}\t{status.st_size}\t{status.st_mtime_ns}"
 
 

@@ -123,6 +123,21 @@ def test_missing_input_names_it_and_the_way_out(recipe):
     assert "stage 1 (copy again) reads out.txt: no such file or folder; run the stages before it" in result.stderr
 
 
+def test_change_behind_a_link_to_a_folder_is_seen_and_a_circle_ends(recipe):
+    script = recipe.folder / "recipe.sh"
+    script.write_text(script.read_text().replace("--reads in.txt", "--reads corpus"))
+    for name in ("disk", "corpus"):
+        (recipe.folder / name).mkdir()
+    (recipe.folder / "disk/a.wav").write_text("one")
+    (recipe.folder / "corpus/train").symlink_to(recipe.folder / "disk")
+    (recipe.folder / "corpus/again").symlink_to(recipe.folder / "corpus")
+    (recipe.folder / "corpus/itself").symlink_to("itself")
+    assert stages_run(recipe()) == ["0", "1"]
+    assert stages_run(recipe()) == []
+    (recipe.folder / "disk/a.wav").write_text("another")
+    assert stages_run(recipe()) == ["0"]
+
+
 def test_damaged_marker_counts_as_none(recipe):
     recipe()
     (recipe.folder / "stages" / "0.json").write_text("{")
