@@ -46,11 +46,12 @@ def test_readings_of_1000_utterances_are_k2s(options, allow_partial):
     assert different <= 10
 
 
+@pytest.mark.parametrize("beam", [20.0, 3.0])
 @pytest.mark.parametrize("name", MODELS)
-def test_n_best_readings_are_those_of_k2s_lattice(name):
+def test_n_best_readings_are_those_of_k2s_lattice(name, beam):
     model = toy_model(**MODELS[name], seed=3)
     several = 0
-    for ours, theirs in zip(*both(model, toy_batch(20, 15), nbest=6)):
+    for ours, theirs in zip(*both(model, toy_batch(20, 15), nbest=6, beam=beam)):
         several += len(theirs.nbest) > 1
         assert [h.score for h in ours.nbest] == pytest.approx([h.score for h in theirs.nbest], abs=1e-4)
         assert [(h.tokens, h.frames) for h in ours.nbest] == [(h.tokens, h.frames) for h in theirs.nbest]

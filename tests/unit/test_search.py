@@ -44,9 +44,10 @@ def assert_same(results, expected):
 
 @pytest.mark.parametrize("max_symbols", [1, 2, 4])
 @pytest.mark.parametrize("context_size", [1, 2, None])
-def test_greedy_search_takes_the_best_token_until_blank_or_the_limit(max_symbols, context_size):
-    model = toy_model(9, blank=0.5, context_size=context_size)
-    encoder_out, lengths = toy_batch(12, 20)
+@pytest.mark.parametrize("blank", [0.5, 4.0])
+def test_greedy_search_takes_the_best_token_until_blank_or_the_limit(max_symbols, context_size, blank):
+    model = toy_model(9, blank=blank, context_size=context_size)
+    encoder_out, lengths = toy_batch(12, 30)
     for n, result in enumerate(make_search("greedy_search", *model, max_symbols=max_symbols)(encoder_out, lengths)):
         tokens, frames, score = slow_greedy(Scores(*model, encoder_out[n]), int(lengths[n]), max_symbols)
         assert (result.tokens, result.best.frames) == (tokens, frames)
@@ -86,9 +87,15 @@ def test_a_beam_of_one_is_greedy_search_with_one_token_per_frame():
 
 @pytest.mark.parametrize("context_size", [1, 2, 3])
 @pytest.mark.parametrize("options", [
-    dict(beam=20.0, max_contexts=8, max_states=64), dict(beam=8.0, max_contexts=4, max_states=64),
-    dict(beam=4.0, max_contexts=4, max_states=8), dict(beam=2.0, max_contexts=8, max_states=64),
-    dict(beam=8.0, max_contexts=1, max_states=2), dict(beam=1e9, max_contexts=500, max_states=2000),
+    dict(beam=20.0, max_contexts=8, max_states=64),
+    dict(beam=8.0, max_contexts=4, max_states=64),
+    dict(beam=4.0, max_contexts=4, max_states=8),
+    dict(beam=2.0, max_contexts=8, max_states=64),
+    dict(beam=0.5, max_contexts=8, max_states=64),
+    dict(beam=8.0, max_contexts=1, max_states=2),
+    dict(beam=8.0, max_contexts=4, max_states=5),
+    dict(beam=8.0, max_contexts=8, max_states=6),
+    dict(beam=1e9, max_contexts=60, max_states=200),
 ])
 def test_fast_beam_search_follows_the_rules_of_k2(context_size, options):
     model = toy_model(7, context_size=context_size)
@@ -176,6 +183,22 @@ def test_forgetting_contexts_changes_nothing(method, monkeypatch):
     monkeypatch.setattr(base, "MAX_ROWS", 1)
     monkeypatch.setattr(base, "BLOCK", 3)
     assert_same(decode(method, model, encoder_out, lengths), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_predictor_sees_every_context_once(method, monkeypatch):
+    model = toy_model(6)
+    seen = []
+    step = model[0].step
+
+    def watched(tokens, state):
+        output, after = step(tokens, state)
+        seen.extend(map(tuple, after[0].tolist()))
+        return output, after
+
+    monkeypatch.setattr(model[0], "step", watched)
+    decode(method, model, *toy_batch(10, 40))
+    assert len(seen) == len(set(seen)) > 5
 
 
 @pytest.mark.parametrize("method", METHODS)

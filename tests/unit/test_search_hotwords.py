@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.transducer.search import HotwordGraph, make_search
+from icefall_ext.transducer.search.modified_beam import NOBODY, SEQUENCE
 from tests.search_toys import log_add, speak, spelled_model, toy_batch, toy_model
 
 one_of_3 = st.integers(1, 3)
@@ -72,6 +73,31 @@ def test_hotwords_that_sound_nearly_like_what_was_heard_are_found_and_the_rest_s
         boosted = make_search("modified_beam_search", *model, hotwords=graph)(*utterance)[0]
         assert boosted.tokens == [1, 2, 13, 14, 5, 6, 17, 8]
         assert boosted.best.frames == [1, 4, 7, 10, 13, 16, 19, 22]
+
+
+def test_a_long_hotword_under_way_is_kept_among_many_that_have_just_begun():
+    begun = [[token, 19] for token in (1, *range(3, 19))]
+    graph = HotwordGraph([[2, 13, 14, 15], *begun], 20, bonuses=[6.0] + [0.5] * len(begun))
+    for seed in range(10):
+        utterance = speak([1, 2, 3, 4, 5, 6, 7, 8], vocab_size=20, nearly={3: 13, 4: 14, 5: 15}, seed=seed)
+        boosted = make_search("modified_beam_search", *spelled_model(20), hotwords=graph)(*utterance)[0]
+        assert boosted.tokens == [1, 2, 13, 14, 15, 6, 7, 8]
+
+
+def test_places_for_hotwords_hold_different_texts_and_hardly_any_of_the_plain_beam():
+    model = toy_model(12, peaky=5.0, blank=3.0)
+    encoder_out, _ = toy_batch(25, 20)
+    graph = HotwordGraph([[3, 4, 5], [4, 5], [7, 7, 8, 1]], 12, 2.0)
+    search = make_search("modified_beam_search", *model, hotwords=graph)
+    state, held, also_plain = search.start(25), 0, 0
+    for frame in range(20):
+        search.feed(state, encoder_out[:, frame : frame + 1], torch.ones(25, dtype=torch.int64))
+        for sequences in state.streams.ids[:, :, SEQUENCE].tolist():
+            plain, others = sequences[:4], [sequence for sequence in sequences[4:] if sequence != NOBODY]
+            assert len(set(others)) == len(others)
+            held += len(others)
+            also_plain += len(set(others) & set(plain))
+    assert held > 500 and also_plain < held / 50
 
 
 @pytest.mark.parametrize("bonus", [1.0, 1.5])

@@ -30,7 +30,7 @@ ngram 3=2
 \\2-grams:
 -0.2\t<s> a\t-0.15
 -0.4\ta b\t-0.25
--0.6\tb a
+-0.6\tb a\t-0.35
 -0.3\tword a
 
 \\3-grams:
@@ -52,7 +52,8 @@ def by_the_book(history, token):
     """log10 p by the definition of back-off, from the numbers above; c is unseen and takes <unk>."""
     log_probs = {("a",): -0.5, ("b",): -0.7, ("<s>", "a"): -0.2, ("a", "b"): -0.4, ("b", "a"): -0.6,
                  ("<s>", "a", "b"): -0.1, ("a", "b", "a"): -0.05}
-    backoffs = {("<s>",): -0.30, ("a",): -0.20, ("b",): -0.10, ("<s>", "a"): -0.15, ("a", "b"): -0.25}
+    backoffs = {("<s>",): -0.30, ("a",): -0.20, ("b",): -0.10, ("<s>", "a"): -0.15, ("a", "b"): -0.25,
+                ("b", "a"): -0.35}
     history = tuple(history[-2:])
     if (*history, token) in log_probs:
         return log_probs[(*history, token)]
@@ -109,15 +110,15 @@ def neural_lm(vocab_size):
     return NeuralLm(function, start_token=1)
 
 
-@pytest.mark.parametrize("context_size", [2, None])
+@pytest.mark.parametrize("context_size", [1, 2, None])
 def test_fusion_adds_the_scaled_scores_of_all_models_to_every_emission(arpa, context_size):
     model = toy_model(6, context_size=context_size)
     lms = [(NgramLm.from_arpa(arpa, TOKENS), 0.6), (neural_lm(6), 0.9), (NgramLm.from_arpa(arpa, TOKENS), -0.2)]
-    encoder_out, lengths = toy_batch(6, 12)
-    search = make_search("modified_beam_search", *model, beam=4, nbest=4, lms=lms)
+    encoder_out, lengths = toy_batch(5, 14)
+    search = make_search("modified_beam_search", *model, beam=7, nbest=7, lms=lms)
     with torch.no_grad():
         for n, result in enumerate(search(encoder_out, lengths)):
-            expected = slow_modified_beam(Scores(*model, encoder_out[n], lms), int(lengths[n]), 4)
+            expected = slow_modified_beam(Scores(*model, encoder_out[n], lms), int(lengths[n]), 7)
             assert [(h.tokens, h.frames) for h in result.nbest] == [(tokens, frames) for tokens, frames, _ in expected]
             assert [h.score for h in result.nbest] == pytest.approx([score for _, _, score in expected], abs=1e-4)
 

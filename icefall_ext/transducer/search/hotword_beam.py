@@ -99,7 +99,7 @@ class HotwordBeamSearch(ModifiedBeamSearch):
         row[scored.context] = beam.ids[:, :, -1]
         completes, prospect = state.outputs[-1][row].to(scored.scores.device).split(self.vocab_size, dim=1)
         ranks = (
-            (scored.scores, self.beam + 1),
+            (scored.scores, self.beam),
             ((scored.scores + completes).masked_fill(completes == 0, IMPOSSIBLE), self._places),
             ((scored.scores + completes + prospect).masked_fill(prospect == 0, IMPOSSIBLE), self._places),
         )

@@ -112,7 +112,7 @@ class ModifiedBeamSearch(FrameSynchronousSearch):
 
     def advance(self, beam: Beam, am: Tensor, state: BeamState) -> Beam:
         scored = self.score(beam, am, state)
-        values, tokens = scored.scores.topk(min(self.beam + 1, self.vocab_size))  # one of them may be blank
+        values, tokens = scored.scores.topk(min(self.beam, self.vocab_size))  # one may be blank: fewer others count
         candidates = follow_up(beam, scored, values, tokens)
         return follow(beam.ids, candidates, candidates.best(candidates.score, self.beam), state)
 
