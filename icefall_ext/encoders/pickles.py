@@ -93,11 +93,9 @@ class _Unpickler(pickle.Unpickler):
         if saved[0] != "storage" or self._storage is None:
             return saved[1]  # a module's class, with its source
         _, dtype, key, _, count, *view = saved
-        flat = self._storage(dtype, key, count)
-        if view and view[0] is not None:
-            _, offset, size = view[0]
-            flat = flat[offset : offset + size]
-        return flat
+        if any(view):
+            raise ValueError("a storage inside a storage, which only old versions of torch wrote")
+        return self._storage(dtype, key, count)
 
 
 def read_pickled(path: Path) -> Any:

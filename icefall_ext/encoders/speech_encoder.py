@@ -10,7 +10,6 @@ frame length are 0. An utterance shorter than the receptive field (400 samples) 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +68,8 @@ class SpeechEncoder(nn.Module):
         """Freeze what `upto` names, as in EncoderConfig, and with `above` also all layers after that one.
 
         Everything else becomes trainable, so it can be called again, for example after some steps. Frozen parts stay
-        in eval mode under `train()`, and what lies under the first trainable part is run without a graph. Subsampling
-        is new, so it is never frozen.
+        in eval mode under `train()`, and those under the first trainable part keep no activations. Subsampling is new,
+        so it is never frozen.
         """
         self._frozen_depth = freeze_depth(upto, self.num_layers)
         self._trained_depth = None if above is None else above + 1
@@ -112,9 +111,6 @@ class SpeechEncoder(nn.Module):
             (last_norm, body.layer_norm),
         ]
 
-    def _graph_from(self, depth: int) -> AbstractContextManager:
-        return torch.set_grad_enabled(torch.is_grad_enabled() and depth > self._frozen_depth)
-
     # ---------------------------------------------------------------- forward
 
     def forward(
@@ -138,37 +134,33 @@ class SpeechEncoder(nn.Module):
         for layer in (last, *(layers or ())):
             if not 0 <= layer <= last or last > self.num_layers:
                 raise UsageError(f"layer {layer}: this encoder has {self.num_layers} layers, and runs up to {last}")
-        device = waveforms.device
-        if lengths.device.type == "cpu" and int(lengths.max()) > waveforms.shape[1]:
+        on_cpu = lengths.device.type == "cpu"
+        if on_cpu and int(lengths.max()) > waveforms.shape[1]:
             raise ValueError(f"a length of {int(lengths.max())} in a batch of {waveforms.shape[1]} samples")
-        frame_lengths = self.layer_lengths(lengths)
-        features = self._features(waveforms, lengths.to(device))
-        size = features.shape[2]
-        if self.cfg.padding == "none" or (lengths.device.type == "cpu" and bool((frame_lengths == size).all())):
-            valid = None
-        else:
-            valid = valid_positions(frame_lengths.to(device), size)
-        hidden = self._embeddings(features.transpose(1, 2), frame_lengths.to(device), valid, time_mask)
+        features = self._features(waveforms, lengths.to(waveforms.device))
+        frame_lengths, size = self.layer_lengths(lengths), features.shape[2]
+        nothing_to_hide = self.cfg.padding == "none" or (on_cpu and bool((frame_lengths == size).all()))
+        frame_lengths = frame_lengths.to(waveforms.device)
+        valid = None if nothing_to_hide else valid_positions(frame_lengths, size)
+
+        hidden = self._embeddings(features.transpose(1, 2), frame_lengths, valid, time_mask)
+        attention_mask = self._attention_mask(valid, frame_lengths, hidden)
         states = {0: hidden}
-        attention_mask = self._attention_mask(valid, frame_lengths.to(device), hidden)
         for index, block in enumerate(self.backbone.encoder.layers[:last], start=1):
-            with self._graph_from(index + 1):
-                hidden = self._layer(index, block, hidden, attention_mask)
+            hidden = self._layer(index, block, hidden, attention_mask)
             if layers and index in layers:
                 states[index] = hidden
-        frames, output_lengths = hidden, frame_lengths
-        if until is None:
-            if self._norm_first:
-                with self._graph_from(self.num_layers + 2):
-                    frames = self.backbone.encoder.layer_norm(frames)
-            output_lengths = self.output_lengths(lengths)
-        frames = _zero_padding(frames, frame_lengths.to(device))
+
+        output_lengths = frame_lengths
+        if until is None and self._norm_first:
+            hidden = self.backbone.encoder.layer_norm(hidden)
+        frames = _zero_padding(hidden, frame_lengths)
         if until is None and self.cfg.subsampling != "none":
-            frames = _zero_padding(self._subsample(frames), output_lengths.to(device))
+            output_lengths = self.output_lengths(lengths).to(waveforms.device)
+            frames = _zero_padding(self._subsample(frames), output_lengths)
         if layers is None:
-            return frames, output_lengths.to(device)
-        chosen = [_zero_padding(states[layer], frame_lengths.to(device)) for layer in layers]
-        return frames, output_lengths.to(device), chosen
+            return frames, output_lengths
+        return frames, output_lengths, [_zero_padding(states[layer], frame_lengths) for layer in layers]
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -177,28 +169,26 @@ class SpeechEncoder(nn.Module):
 
     def _features(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """(B, C, T) from convolutions or log-mel energies."""
-        with self._graph_from(FRONT_END):
-            short = receptive_field(self._kernels, self._strides) - waveforms.shape[1]
-            waveforms = F.pad(waveforms, (0, max(short, 0)))
-            waveforms = _prepare(waveforms, lengths, self.architecture.normalize).to(self._dtype)
-            if isinstance(self.backbone.feature_extractor, LogMel):
-                return self.backbone.feature_extractor(waveforms)
-            hidden = waveforms.unsqueeze(1)
-            for index, layer in enumerate(self.backbone.feature_extractor.conv_layers):
-                lengths = conv_lengths(lengths, self._kernels[index : index + 1], self._strides[index : index + 1])
-                hidden = self._maybe_twice(_convolution, layer, hidden, lengths if self._exact_norm else None)
-            return hidden
+        short = receptive_field(self._kernels, self._strides) - waveforms.shape[1]
+        waveforms = F.pad(waveforms, (0, max(short, 0)))
+        waveforms = _prepare(waveforms, lengths, self.architecture.normalize).to(self._dtype)
+        if isinstance(self.backbone.feature_extractor, LogMel):
+            return self.backbone.feature_extractor(waveforms)
+        hidden = waveforms.unsqueeze(1)
+        for index, layer in enumerate(self.backbone.feature_extractor.conv_layers):
+            lengths = conv_lengths(lengths, self._kernels[index : index + 1], self._strides[index : index + 1])
+            hidden = self._maybe_twice(_convolution, layer, hidden, lengths if self._exact_norm else None)
+        return hidden
 
     def _embeddings(self, features: Tensor, lengths: Tensor, valid: Tensor | None, time_mask: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, T, D), masked, with positions."""
         body = self.backbone.encoder
-        with self._graph_from(EMBEDDINGS):
-            hidden = project(self.backbone, features.to(self._dtype)).to(self._dtype)
-            hidden = self._hide(hidden, lengths, time_mask)
-            if valid is not None:
-                hidden = hidden.masked_fill(~valid.unsqueeze(2), 0.0)  # or the positional convolution sees it
-            hidden = hidden + body.pos_conv_embed(hidden)
-            return body.dropout(hidden if self._norm_first else body.layer_norm(hidden))
+        hidden = project(self.backbone, features.to(self._dtype)).to(self._dtype)
+        hidden = self._hide(hidden, lengths, time_mask)
+        if valid is not None:
+            hidden = hidden.masked_fill(~valid.unsqueeze(2), 0.0)  # or the positional convolution sees it
+        hidden = hidden + body.pos_conv_embed(hidden)
+        return body.dropout(hidden if self._norm_first else body.layer_norm(hidden))
 
     def _hide(self, hidden: Tensor, lengths: Tensor, time_mask: Tensor | None) -> Tensor:
         """Masks are drawn in training, unless all layers are frozen and are to give the same every time."""
@@ -221,7 +211,7 @@ class SpeechEncoder(nn.Module):
         visible = valid_positions(lengths.clamp(min=1), valid.shape[1])
         size = hidden.shape[1]
         added = torch.zeros(visible.shape, dtype=hidden.dtype, device=hidden.device)
-        added = added.masked_fill(~visible, torch.finfo(hidden.dtype).min)
+        added = added.masked_fill(~visible, -torch.inf)
         return added[:, None, None, :].expand(-1, 1, size, size)
 
     def _layer(self, index: int, block: nn.Module, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -234,6 +234,7 @@ def test_a_checkpoint_changes_nothing_in_torch():
     assert torch._utils._rebuild_tensor_v2.__doc__ == before
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path):
     class Wide:
         def __reduce__(self):
@@ -281,6 +282,7 @@ def test_a_cut_or_damaged_file_is_refused(tmp_path):
         read_pickled(tmp_path / "a.pt")
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_torchscript_and_tar_files_are_not_opened(tmp_path):
     import tarfile
 
