@@ -2,6 +2,7 @@
 
 CALLED_AS="$(basename "$0")"
 export CALLED_AS
+trap 'exit 130' INT # whatever the program that runs makes of it
 unset CDPATH # with it, cd may go elsewhere and say so
 called_from="$PWD"
 cd "$(dirname "$0")"

@@ -248,6 +248,16 @@ def test_program_that_is_no_python_is_not_taken_for_one(bare):
     assert result.returncode == 2 and "no Python 3.10 to 3.14" in result.stderr
 
 
+def test_interrupt_while_the_environment_is_looked_for_ends_the_run(bare):
+    """A Python that is interrupted as it starts looks like one that does not fit."""
+    (bare / "python").write_text("#!/bin/bash\ntrap '' INT\nkill -INT 0\nexit 1\n")
+    (bare / "python").chmod(0o755)
+    command = [str(bare / "run.sh"), "--python", str(bare / "python")]
+    result = subprocess.run(command, cwd=bare, capture_output=True, text=True, start_new_session=True)
+    assert (result.returncode, result.stdout) == (130, "")
+    assert not (bare / ".venv").exists() and not (bare / "data").exists()
+
+
 def test_environment_is_built_in_a_folder_with_spaces(bare, tmp_path):
     spaced = tmp_path / "my own copy"
     bare.mkdir(exist_ok=True)
