@@ -16,6 +16,7 @@ from icefall_ext.errors import UsageError, UserError
 PARTS = ("train", "dev", "test")
 TARGET_RATE = 16000
 AUTO = "auto"  # the only microphone there is, or the condenser
+SHORTEST = 0.01  # seconds: less is not even one frame, and faster speech of no samples cannot be loaded
 _BOOKKEEPING = 0.01  # seconds: a header that counts its own bytes as audio is wrong, but nothing is lost
 _PART_OF_WORD = {
     "train": "train",
@@ -123,6 +124,9 @@ def usable(
     """Whether the audio can be used. What is wrong with it becomes rows, save repairs that this corpus always needs."""
     if isinstance(audio, BadAudio):
         report.rejected(audio.reason, file, note=audio.note)
+        return False
+    if audio.promised < SHORTEST * audio.sampling_rate:
+        report.rejected(reasons.ZERO_LENGTH, file, note=f"holds {audio.promised} samples, less than {SHORTEST:g} s")
         return False
     if audio.frames < audio.promised:
         held, promised = audio.seconds, audio.promised / audio.sampling_rate

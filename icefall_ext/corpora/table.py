@@ -19,6 +19,7 @@ from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader, BadAudio
 from icefall_ext.corpora.base import (
     PARTS,
+    SHORTEST,
     Options,
     Tolerances,
     Utterance,
@@ -223,7 +224,12 @@ def _span(
     if beyond > 0:
         report.repaired(reasons.END_BEYOND_AUDIO, place, field="end", value=end, note=f"set to {seconds:g}")
         end = seconds
-    return start, round(end - start, ndigits=8)
+    duration = round(end - start, ndigits=8)
+    if duration < SHORTEST:
+        note = f"{duration:g} s is less than {SHORTEST:g} s"
+        report.rejected(reasons.ZERO_LENGTH, place, field="end", value=values.get("end", ""), note=note)
+        return None
+    return start, duration
 
 
 def _seconds(values: dict[str, str], column: str, default: float, place: str, report: Report) -> float | None:

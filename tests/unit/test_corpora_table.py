@@ -249,3 +249,20 @@ def test_any_text_passes_through_each_kind_of_table(tmp_path: Path, texts: list[
         report = Rows()
         read = [line.values for line in Table(str(tmp_path / name), ("id", "text")).rows(report, name)]
         assert (name, read, report) == (name, rows, [])
+
+
+def test_what_is_shorter_than_a_frame_is_rejected_and_everything_else_loads_at_any_speed(corpus: Path):
+    write(corpus / "audio/click.wav", wav_bytes(0.005))
+    tsv(
+        corpus / "train.tsv", "u1|audio/click.wav|食||", "u2|audio/a.wav|食|1|1.0099", "u3|audio/a.wav|食|1.2|1.21",
+        "u4|audio/a.wav|食|2.9999|", "u5|audio/b.wav|食|0.1|1.3333333333",
+        header="id audio text start end",
+    )  # fmt: skip
+    part = train(corpus)
+    assert part.ids() == ["u3", "u5"]
+    assert [(row["done"], row["reason"]) for row in part.rows] == [(REJECTED, reasons.ZERO_LENGTH)] * 3
+    folder = DataDir(corpus.parent / "data", "table")
+    for cut in read_cuts(folder.recordings("train"), folder.supervisions("train")):
+        for speed in (0.9, 1.0, 1.1):
+            changed = cut.perturb_speed(speed) if speed != 1.0 else cut
+            assert changed.load_audio().shape == (1, changed.num_samples) and changed.num_samples > 0
