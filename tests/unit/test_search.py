@@ -242,6 +242,12 @@ def test_a_beam_wider_than_the_vocabulary_and_a_single_frame_work(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_an_utterance_without_frames_has_the_empty_reading(method):
+    for result in decode(method, toy_model(5), torch.zeros(2, 0, 16), torch.tensor([0, 0])):
+        assert (result.tokens, result.best.frames, result.best.score) == ([], [], 0.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_nan_in_the_encoder_output_is_reported_with_its_place(method):
     encoder_out, _ = toy_batch(3, 9)
     encoder_out[1, 4, 2] = float("nan")

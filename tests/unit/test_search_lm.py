@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from icefall_ext.errors import UserError
+from icefall_ext.errors import UsageError, UserError
 from icefall_ext.transducer.predictor import LstmPredictor
 from icefall_ext.transducer.search import NeuralLm, NgramLm, make_search
 from tests.search_toys import Scores, slow_modified_beam, speak, spelled_model, toy_batch, toy_model
@@ -129,6 +129,12 @@ def test_a_language_model_decides_between_readings_that_sound_alike(arpa):
         utterance = speak([3, 5], vocab_size=6, nearly={5: 4}, seed=seed)  # "a c", or nearly "a b"
         assert make_search("modified_beam_search", *spelled_model(6))(*utterance)[0].tokens == [3, 5]
         assert make_search("modified_beam_search", *spelled_model(6), lms=lms)(*utterance)[0].tokens == [3, 4]
+
+
+def test_a_language_model_over_other_tokens_is_refused(arpa):
+    search = make_search("modified_beam_search", *toy_model(7), lms=[(NgramLm.from_arpa(arpa, TOKENS), 0.5)])
+    with pytest.raises(UsageError, match="over 6 tokens does not fit a model of 7"):
+        search(*toy_batch(2, 5))
 
 
 def test_fusion_in_chunks_gives_the_same_as_at_once(arpa):

@@ -70,6 +70,10 @@ class Outputs:
     def __len__(self) -> int:
         return len(self._contexts)
 
+    @property
+    def dim(self) -> int:
+        return self._values.shape[1]
+
     def __getitem__(self, rows: np.ndarray) -> Tensor:
         """(..., dim)"""
         values = self._values.index_select(0, to_device(rows.ravel(), self._values.device))

@@ -97,8 +97,11 @@ class ModifiedBeamSearch(FrameSynchronousSearch):
         return self.beam
 
     def outputs(self) -> list[Outputs]:
-        predictor = Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj)
-        return [predictor, *(Outputs(lm, self.vocab_size) for lm, _ in self.lms)]
+        lms = [Outputs(lm, self.vocab_size) for lm, _ in self.lms]
+        for lm in lms:
+            if lm.dim != self.vocab_size:
+                raise UsageError(f"a language model over {lm.dim} tokens does not fit a model of {self.vocab_size}")
+        return [Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj), *lms]
 
     @torch.inference_mode()
     def start(self, batch: int) -> BeamState:
