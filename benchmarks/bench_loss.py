@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -29,8 +30,7 @@ import torch
 from icefall_ext.cli import option, run
 from icefall_ext.transducer.loss import backends, pruned_rnnt_loss
 
-SIZES = ((4, 200, 30, 500), (8, 400, 40, 500), (16, 500, 50, 500), (16, 500, 50, 2000), (30, 500, 60, 5000))
-TARGET = (16, 500, 50, 2000)
+SIZES = ["4,200,30,500", "8,400,40,500", "16,500,50,500", "16,500,50,2000", "30,500,60,5000"]
 GROWTH_BASE = {"B": 8, "T": 300, "S": 30, "V": 500}
 GROWTH_FACTORS = (1, 2, 4, 8)
 S_RANGE, JOINER_DIM, BLANK, MEMORY_GB = 5, 512, 0, 16
@@ -46,7 +46,11 @@ class Config:
         "wall", "seconds of the clock, or of the CPU for a machine shared with others", choices=tuple(CLOCKS)
     )
     rounds: int = option(5, "every implementation runs once in each")
-    tables: list[str] = option(["compare", "growth"], "which tables to make")
+    tables: list[str] = option(["compare", "growth", "bandwidth"], "which tables to make")
+    sizes: list[str] = option(SIZES, "B,T,S,V to compare at")
+    joiner: str = option("linear", f"tanh and Linear from {JOINER_DIM}, or am + lm alone", choices=("linear", "sum"))
+    spread: float = option(1.0, "standard deviation of the projections")
+    losses: list[str] = option([], "which to compare; all if none is given")
     measure: str = option("", "one measurement in this process, for the program's own use")
 
 
@@ -57,19 +61,22 @@ def main(cfg: Config) -> None:
     ours = ["torch"] if cfg.device == "cpu" else ["triton", "torch"]
     names = [variant for name in ours for variant in (name, f"{name}, recompute=False")]
     names += ["k2"] * (backends.why_no_k2() is None) + ["torchaudio, full"]
-    print(f"`python -m benchmarks.bench_loss {' '.join(sys.argv[1:])}`\n\n{machine(cfg)}\n")
+    print(f"`python -m benchmarks.bench_loss {shlex.join(sys.argv[1:])}`\n\n{machine(cfg)}\n")
     if "compare" in cfg.tables:
-        print("| (B, T, S, V) | joiner, spread | loss | step, s | peak, GB | times k2's speed | of k2's memory |")
+        print("| B, T, S, V | joiner, spread | loss | step, s | peak, GB | times k2's speed | of k2's memory |")
         print("|---|---|---|---|---|---|---|")
-        for size in SIZES:
-            compare(names, "linear", size, 1.0, cfg)
-        compare(names, "linear", TARGET, 0.1, cfg)
-        compare([name for name in names if "full" not in name], "sum", TARGET, 1.0, cfg)
+        for size in cfg.sizes:
+            compare(cfg.losses or names, tuple(map(int, size.split(","))), cfg)
         print()
     if "growth" in cfg.tables:
         print("| loss | size | x 1, s | x 2 | x 4 | x 8 | slope |\n|---|---|---|---|---|---|---|")
         for name in ours:
             growth(name, cfg)
+        print()
+    if "bandwidth" in cfg.tables:
+        print("| pass over logits of 40,000 cells, V = 2000 | GB/s |\n|---|---|")
+        for name in ours:
+            bandwidth(name, cfg)
 
 
 def build_step(
@@ -175,14 +182,14 @@ def in_process(cfg: Config, **spec: object) -> dict[str, float]:
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def compare(names: list[str], joiner: str, size: tuple[int, ...], spread: float, cfg: Config) -> None:
+def compare(names: list[str], size: tuple[int, ...], cfg: Config) -> None:
     """Rows of medians; speed and memory beside k2's are medians of ratios within a round."""
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names if not too_large(name, size)}
     for _ in range(cfg.rounds):
         for name, measured in results.items():
-            measured.append(in_process(cfg, name=name, joiner=joiner, size=size, spread=spread, repeats=1))
+            measured.append(in_process(cfg, name=name, joiner=cfg.joiner, size=size, spread=cfg.spread, repeats=1))
     for name in names:
-        what = f"| {', '.join(map(str, size))} | {joiner}, {spread:g} | {name} |"
+        what = f"| {', '.join(map(str, size))} | {cfg.joiner}, {cfg.spread:g} | {name} |"
         if name not in results:
             print(f"{what} - | {too_large(name, size)} | | |", flush=True)
             continue
@@ -208,6 +215,32 @@ def growth(name: str, cfg: Config) -> None:
         slope = statistics.linear_regression(x, y).slope
         times = " | ".join(f"{value:.3f}" for value in seconds)
         print(f"| {name} | {letter} from {base} | {times} | {slope:.2f} |", flush=True)
+
+
+def bandwidth(name: str, cfg: Config) -> None:
+    """What the pass over the pruned logits moves in a second beside a plain copy; the backward one writes as much."""
+    torch.set_num_threads(cfg.threads)
+    logits = torch.randn(40_000, 2000, device=cfg.device, dtype=getattr(torch, cfg.dtype)).requires_grad_()
+    symbols, size = torch.randint(1, 2000, (40_000,), device=cfg.device), logits.numel() * logits.element_size() / 1e9
+    other = torch.empty_like(logits)
+
+    def rate(work: Callable[[], object], passes: int) -> float:
+        seconds = []
+        for _ in range(cfg.rounds + 1):
+            start = CLOCKS[cfg.clock]()
+            work()
+            if cfg.device == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(CLOCKS[cfg.clock]() - start)
+        return passes * size / statistics.median(seconds[1:])
+
+    cell_arcs = backends.choose(name, logits).cell_arcs
+    arcs = torch.stack(cell_arcs(logits, symbols, BLANK))
+    ones = torch.ones_like(arcs)
+    print(f"| copy | {rate(lambda: other.copy_(logits.detach()), 2):.1f} |")
+    print(f"| {name}, forward | {rate(lambda: cell_arcs(logits, symbols, BLANK), 1):.1f} |")
+    backward = rate(lambda: torch.autograd.grad(arcs, logits, ones, retain_graph=True), 2)
+    print(f"| {name}, backward | {backward:.1f} |", flush=True)
 
 
 def machine(cfg: Config) -> str:
