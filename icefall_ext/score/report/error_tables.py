@@ -79,21 +79,18 @@ def _frame(names: list[int], row: int, column: int) -> str | None:
     return "framed" if inside and row != column else None
 
 
-def _tone(tone: int) -> Markup:
-    return tag(
-        "th", "neutral" if tone == NEUTRAL else str(tone), tag("small", CONTOURS[tone], class_="under"), scope="col"
-    )
+def _tone(tone: int) -> list[Any]:
+    return ["neutral" if tone == NEUTRAL else tone, tag("small", CONTOURS[tone], class_="under")]
 
 
 def _of_confusable(found: dict[str, Any]) -> str:
     if found["among_percent"] is None:
         return "No reference tone is 5, 7 or 8."
     interval = found.get("among_interval")
-    between = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
+    between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     return (
-        f"Of {found['syllables']:,} syllables with tone 5, 7 or 8, {found['among_percent']:.2f} %{between} were recognised"
-        f" as another of the three (framed), {found['other_percent']:.2f} % as another tone,"
-        f" {found['lost_percent']:.2f} % lost."
+        f"Of {found['syllables']:,} syllables of tone 5, 7 or 8, {found['among_percent']:.2f} %{between} became"
+        f" another of the three (framed), {found['other_percent']:.2f} % another tone, {found['lost_percent']:.2f} % were lost."
     )
 
 
