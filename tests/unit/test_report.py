@@ -303,11 +303,13 @@ def test_a_long_curve_is_thinned_without_losing_its_spike():
 
 @pytest.mark.parametrize("ys", [[1.0], [0.0, 0.0], [3.0, 3.0], [1e-9, 5.0], [-2.0, 4.0], [1e6, 1e6 + 1]])
 def test_a_chart_of_any_range_places_every_point_inside(ys):
-    drawn = chart("t", [Line("train", [(float(i), y) for i, y in enumerate(ys)], "train")], x_label="b", y_label="l")
+    drawn = chart(
+        "t", [Line("train", [(float(i), y) for i, y in enumerate(ys)], "train")], of="o", x_label="b", y_label="l"
+    )
     (places,) = re.findall(r'points="([^"]+)"', drawn)
     for x, y in (map(float, place.split(",")) for place in places.split()):
-        assert 58 <= x <= 546 and 12 <= y <= 210 and math.isfinite(x + y)
-    assert chart("t", [Line("train", [], "train")], x_label="b", y_label="l") is None
+        assert 52 <= x <= 404 and 10 <= y <= 190 and math.isfinite(x + y)
+    assert chart("t", [Line("train", [], "train")], of="o", x_label="b", y_label="l") is None
 
 
 def test_ticks_are_round_and_cover_the_range():

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from icefall_ext.score.report.markup import Markup, tag
 from icefall_ext.score.report.metrics import Point
 
-_WIDTH, _HEIGHT = 560, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
+_WIDTH, _HEIGHT = 420, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 10, 40
 _MOST_POINTS = 600
 _LOG_FROM = 30  # the largest value over the smallest, above which a linear axis shows only the start
 
@@ -33,14 +33,17 @@ class Axis(NamedTuple):
         return self.start + (self.end - self.start) * (value - low) / (high - low)
 
 
-def chart(title: str, lines: Sequence[Line], *, x_label: str, y_label: str) -> Markup | None:
-    """None if there is no point to draw."""
+def chart(title: str, lines: Sequence[Line], *, of: str, x_label: str, y_label: str, log: bool = True) -> Markup | None:
+    """None if there is no point to draw. `of` is what a reader who cannot see the heading above has to be told.
+
+    With `log` values that lie far apart have a logarithmic axis.
+    """
     lines = [line for line in lines if line.points]
     if not lines:
         return None
     xs, ys = zip(*(point for line in lines for point in line.points))
     x = Axis(*_wide(min(xs), max(xs)), _LEFT, _WIDTH - _RIGHT)
-    log = min(ys) > 0 and max(ys) / min(ys) > _LOG_FROM
+    log = log and min(ys) > 0 and max(ys) / min(ys) > _LOG_FROM
     x_ticks = [tick for tick in ticks(x.low, x.high) if x.low <= tick <= x.high]
     low, high = (min(ys), max(ys)) if log else _rounded_out(min(ys), max(ys))
     y = Axis(low, high, _HEIGHT - _BOTTOM, _TOP, log)
@@ -50,7 +53,7 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, y_label: str) -> M
     )
     svg = tag(
         "svg",
-        tag("title", f"{title}: {summary}, over {number(x.low)} to {number(x.high)} {x_label}"),
+        tag("title", f"{of}, {title}: {summary}, over {number(x.low)} to {number(x.high)} {x_label}"),
         [_horizontal(y.place(tick), number(tick)) for tick in y_ticks],
         [_below(x.place(tick), number(tick)) for tick in x_ticks],
         tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=_HEIGHT - _BOTTOM, y2=_HEIGHT - _BOTTOM, class_="axis"),
@@ -61,8 +64,7 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, y_label: str) -> M
         ),
         [_drawn(line, x, y) for line in lines],
         tag("g", class_="cursor"),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="chart", data_x=f"{x.low} {x.high} {x.start} {x.end}",
-        data_y=f"{y.low} {y.high} {y.start} {y.end} {'log' if log else 'linear'}",
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="chart",
     )  # fmt: skip
     legend = tag("div", [tag("span", tag("i", class_=line.style), line.name) for line in lines], class_="legend")
     return tag("figure", tag("figcaption", title, legend), svg, tag("output", class_="value"))
@@ -80,12 +82,18 @@ def _below(x: float, text: str) -> Markup:
 
 
 def _drawn(line: Line, x: Axis, y: Axis) -> Markup:
-    places = [(x.place(px), y.place(py)) for px, py in thinned(line.points)]
+    shown = thinned(line.points)
+    places = [(f"{x.place(px):.1f}", f"{y.place(py):.1f}") for px, py in shown]
     dots = len(places) <= 60 and (line.style == "valid" or len(places) == 1)
     return tag(
         "g",
-        tag("polyline", points=" ".join(f"{px:.1f},{py:.1f}" for px, py in places), data_name=line.name),
-        [tag("circle", cx=f"{px:.1f}", cy=f"{py:.1f}", r=2.4) for px, py in places] if dots else None,
+        tag(
+            "polyline",
+            points=" ".join(f"{px},{py}" for px, py in places),
+            data_name=line.name,
+            data_values=" ".join(f"{px:.0f}:{py:.4g}" for px, py in shown),
+        ),
+        [tag("circle", cx=px, cy=py, r=2.4) for px, py in places] if dots else None,
         class_=f"line {line.style}",
     )
 

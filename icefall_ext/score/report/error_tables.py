@@ -90,7 +90,8 @@ def _of_confusable(found: dict[str, Any]) -> str:
     between = f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else ""
     return (
         f"Of {found['syllables']:,} syllables of tone 5, 7 or 8, {found['among_percent']:.2f} %{between} became"
-        f" another of the three (framed), {found['other_percent']:.2f} % another tone, {found['lost_percent']:.2f} % were lost."
+        " another of the three (framed),"
+        f" {found['other_percent']:.2f} % another tone, {found['lost_percent']:.2f} % were lost."
     )
 
 

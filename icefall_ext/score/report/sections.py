@@ -157,10 +157,11 @@ def _training_of(run: Run) -> Markup | None:
         for place, name in enumerate(metrics.terms())
     ]
     rate = [Line("learning rate", metrics.points("train", "lr"), "term0")]
+    in_batches = {"of": run.name, "x_label": "batches"}
     charts = [
-        chart(f"{run.name}: loss", both, x_label="batches", y_label="loss per token"),
-        chart(f"{run.name}: terms of the training loss", terms, x_label="batches", y_label="per token"),
-        chart(f"{run.name}: learning rate", rate, x_label="batches", y_label="learning rate"),
+        chart("loss", both, y_label="loss per token", **in_batches),
+        chart("terms of the training loss", terms, y_label="loss per token", **in_batches),
+        chart("learning rate", rate, y_label="learning rate", log=False, **in_batches),
     ]
     if not any(charts):
         return None

@@ -154,29 +154,21 @@
 
   // ---- curves: the values under the pointer ----
   function startChart(chart) {
-    const [x, y] = ["x", "y"].map((axis) => {
-      const [low, high, start, end, kind] = chart.dataset[axis].split(" ").map((part) => (isNaN(part) ? part : Number(part)));
-      const [from, to] = kind === "log" ? [Math.log(low), Math.log(high)] : [low, high];
-      return (place) => {
-        const value = from + ((place - start) / (end - start)) * (to - from);
-        return kind === "log" ? Math.exp(value) : value;
-      };
-    });
     const lines = [...chart.querySelectorAll("polyline")].map((line) => ({
       name: line.dataset.name,
-      places: [...line.points].map((point) => [point.x, point.y]),
+      places: line.dataset.values.split(" ").map((pair, at) => [line.points[at].x, ...pair.split(":").map(Number)]),
     }));
     const output = chart.parentElement.querySelector("output"), cursor = chart.querySelector(".cursor");
+    const bottom = chart.querySelector(".axis").y1.baseVal.value;
     chart.addEventListener("pointermove", (event) => {
       const box = chart.getBoundingClientRect();
       const pointer = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
-      const nearest = lines.map(({ name, places }) => [name, places.reduce((best, place) =>
+      const nearest = lines.map(({ name, places }) => [name, ...places.reduce((best, place) =>
         Math.abs(place[0] - pointer) < Math.abs(best[0] - pointer) ? place : best)]);
-      const at = nearest[0][1][0];
-      output.textContent = [`${Math.round(x(at)).toLocaleString("en")}`,
-        ...nearest.map(([name, place]) => `${name} ${Number(y(place[1]).toPrecision(3))}`)].join("\n");
+      const [, at, batch] = nearest[0];
+      output.textContent = [batch.toLocaleString("en"), ...nearest.map(([name, , , value]) => `${name} ${value}`)].join("\n");
       const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-      for (const [key, value] of Object.entries({ x1: at, x2: at, y1: 12, y2: 210 })) line.setAttribute(key, value);
+      for (const [key, value] of Object.entries({ x1: at, x2: at, y1: 0, y2: bottom })) line.setAttribute(key, value);
       cursor.replaceChildren(line);
     });
     chart.addEventListener("pointerleave", () => { output.textContent = ""; cursor.replaceChildren(); });
