@@ -33,6 +33,7 @@ from icefall_ext.transducer.loss import backends, pruned_rnnt_loss
 SIZES = ["4,200,30,500", "8,400,40,500", "16,500,50,500", "16,500,50,2000", "30,500,60,5000"]
 GROWTH_BASE = {"B": 8, "T": 300, "S": 30, "V": 500}
 GROWTH_FACTORS = (1, 2, 4, 8)
+TABLES = ["compare", "growth", "bandwidth"]
 S_RANGE, JOINER_DIM, BLANK, MEMORY_GB = 5, 512, 0, 16
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -46,7 +47,7 @@ class Config:
         "wall", "seconds of the clock, or of the CPU for a machine shared with others", choices=tuple(CLOCKS)
     )
     rounds: int = option(5, "every implementation runs once in each")
-    tables: list[str] = option(["compare", "growth", "bandwidth"], "which tables to make")
+    tables: list[str] = option(TABLES, "which to make", choices=TABLES)
     sizes: list[str] = option(SIZES, "B,T,S,V to compare at")
     joiner: str = option("linear", f"tanh and Linear from {JOINER_DIM}, or am + lm alone", choices=("linear", "sum"))
     spread: float = option(1.0, "standard deviation of the projections")

@@ -11,6 +11,7 @@
 
 `--vocab-size 300`, `--vocab-size=300` and `--vocab_size 300` are the same; a list takes all values up to the next
 option; `--flag` alone means true and `--flag false` is false; dots reach into a nested dataclass (`--train.lr 0.1`).
+Where a field is `positional`, words that belong to no option are its values, and so is all that follows a `--`.
 OmegaConf checks names and types, here and in yaml files (`--config FILE`): an unknown key is an error, never ignored.
 """
 
@@ -31,6 +32,7 @@ from icefall_ext.errors import UsageError, UserError
 C = TypeVar("C")
 _OF_THE_USERS_FILES = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _MISSING = "???"  # OmegaConf's mark of a value that must be given
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "1", "0")  # as OmegaConf reads them
 
 
 def option(default: Any, help: str, *, choices: Sequence[str] = ()) -> Any:
@@ -42,6 +44,11 @@ def option(default: Any, help: str, *, choices: Sequence[str] = ()) -> Any:
 
 def required(help: str, *, choices: Sequence[str] = ()) -> Any:
     return option(_MISSING, help, choices=choices)
+
+
+def positional(help: str, shown: str) -> Any:
+    """A list of what stands on the command line without an option; `shown` stands for one of them in the help."""
+    return dataclasses.field(default=_MISSING, metadata={"help": help, "choices": (), "positional": shown})
 
 
 def group(config_class: type, help: str) -> Any:
@@ -56,10 +63,15 @@ class _Key:
     default: Any
     help: str
     choices: tuple[str, ...]
+    positional: str = ""
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def shown(self) -> str:
+        return f"{self.positional}..." if self.positional else self.flag
 
     @property
     def is_list(self) -> bool:
@@ -77,18 +89,19 @@ def _keys(config_class: type, prefix: str = "") -> list[_Key]:
             default = _MISSING
         metadata = field.metadata
         keys.append(
-            _Key(prefix + field.name, hints[field.name], default, metadata.get("help", ""), metadata.get("choices", ()))
+            _Key(prefix + field.name, hints[field.name], default, metadata.get("help", ""), metadata.get("choices", ()),
+                 metadata.get("positional", ""))
         )
     return keys
 
 
 def _help(program: str, description: str, keys: list[_Key]) -> str:
     lines = [f"{program}: {description}", ""]
-    width = max([len(key.flag) for key in keys] + [len("--config FILE")])
-    for key in keys:
+    width = max([len(key.shown) for key in keys] + [len("--config FILE")])
+    for key in sorted(keys, key=lambda key: not key.positional):
         choices = f"one of {', '.join(key.choices)}" if key.choices else ""
         notes = "; ".join(filter(None, (choices, _default_note(key.default))))
-        lines.append(f"  {key.flag:<{width}}  {key.help}" + (f" ({notes})" if notes else ""))
+        lines.append(f"  {key.shown:<{width}}  {key.help}" + (f" ({notes})" if notes else ""))
     lines.append(f"  {'--config FILE':<{width}}  read values from a yaml file first")
     return "\n".join(lines)
 
@@ -105,12 +118,19 @@ def _default_note(default: Any) -> str:
 
 def _values_by_flag(argv: Sequence[str], keys: list[_Key]) -> tuple[list[str], dict[str, list[str]]]:
     known = {key.name: key for key in keys}
+    rest = next((key.name for key in keys if key.positional), "")
     configs: list[str] = []
     values: dict[str, list[str]] = {}
     position = 0
     while position < len(argv):
         word = argv[position]
         position += 1
+        if rest and word == "--":
+            values[rest] = values.get(rest, []) + list(argv[position:])
+            break
+        if rest and not word.startswith("--"):
+            values[rest] = [*values.get(rest, []), word]
+            continue
         if not word.startswith("--") or word == "--":
             raise UsageError(f"{word}: not an option; options look like --key value (see --help)")
         flag, equals, attached = word.partition("=")
@@ -120,10 +140,13 @@ def _values_by_flag(argv: Sequence[str], keys: list[_Key]) -> tuple[list[str], d
             raise UsageError(f"{flag}: unknown option{f'; did you mean {near[0]}?' if near else ''} (see --help)")
         given = [attached] if equals else []
         takes_many = name != "config" and known[name].is_list
+        is_switch = name != "config" and known[name].type is bool
         while not equals and position < len(argv) and not argv[position].startswith("--") and (takes_many or not given):
+            if rest and is_switch and argv[position].lower() not in _TRUTHS:
+                break  # it is none of its values
             given.append(argv[position])
             position += 1
-        if not given and name != "config" and known[name].type is bool:
+        if not given and is_switch:
             given = ["true"]
         if not given:
             raise UsageError(f"{flag}: needs a value")
@@ -158,7 +181,7 @@ def parse(config_class: type[C], argv: Sequence[str]) -> C:
             raise UsageError(f"{key.flag} {' '.join(given)}: {str(error).splitlines()[0]}") from None
     for key in keys:
         if OmegaConf.is_missing(merged, key.name):
-            raise UsageError(f"{key.flag}: required ({key.help})")
+            raise UsageError(f"{key.shown}: required ({key.help})")
         value = OmegaConf.select(merged, key.name)
         if key.choices and value is not None:
             for item in value if key.is_list else [value]:
@@ -190,10 +213,10 @@ def run(main: Callable[[C], int | None], config_class: type[C], argv: Sequence[s
     argv = sys.argv[1:] if argv is None else argv
     module = sys.modules[main.__module__]
     description = (module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
-    if "--help" in argv or "-h" in argv:
-        print(_help(program_name(), description, _keys(config_class)))
-        raise SystemExit(0)
     try:
+        if "--help" in argv or "-h" in argv:
+            print(_help(program_name(), description, _keys(config_class)), flush=True)
+            raise SystemExit(0)
         raise SystemExit(main(parse(config_class, argv)) or 0)
     except UserError as error:
         print(f"{program_name()}: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ states interchange; frozen parameters are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -13,8 +14,11 @@ from torch import nn
 from icefall_ext.errors import UsageError
 
 
-def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """[{"named_params": [(name, parameter), ...], "lr": lr times the scale}, ...], one group per learning rate."""
+def parameter_groups(model: nn.Module, lr: float, scale_of: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
+    """[{"named_params": [(name, parameter), ...], "lr": lr times the scale}, ...], one group per learning rate.
+
+    `scale_of` gives scales by the name of the parameter, on top of those of modules.
+    """
     scales = {name: float(module.lr_scale) for name, module in model.named_modules() if hasattr(module, "lr_scale")}
     for name, scale in scales.items():
         if scale < 0:
@@ -22,7 +26,7 @@ def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
     groups: dict[float, list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            scaled = lr
+            scaled = lr * (scale_of or {}).get(name, 1.0)
             for module_name, scale in scales.items():
                 if not module_name or name.startswith(module_name + "."):
                     scaled *= scale

@@ -20,6 +20,7 @@ version of sentencepiece.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -99,6 +100,10 @@ class ByteBPE:
     @property
     def vocab_size(self) -> int:
         return len(self.pieces)
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self._model).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         ids = self._processor.encode(byte_glyphs.encode(text))

@@ -1,0 +1,184 @@
+"""Train a transducer on cuts: one phase of a recipe.
+
+--exp-dir is the folder of the phase; the same command continues there. --init-from takes an earlier phase's folder: its
+encoder carries over, and what depends on the tokens is rebuilt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from icefall_ext import console
+from icefall_ext.cli import group, option, required, run
+from icefall_ext.data.batches import BatchLimits
+from icefall_ext.data.transcripts import SCRIPTS, TONES, text_of
+from icefall_ext.encoders.spec import EncoderConfig
+from icefall_ext.errors import UsageError, UserError
+from icefall_ext.files import atomic_dir
+from icefall_ext.text.bbpe import ByteBPE
+from icefall_ext.train.config import MAY_DIFFER, LoopConfig, LossConfig
+from icefall_ext.transducer.model import ModelConfig
+
+if TYPE_CHECKING:
+    from icefall_ext.data.index import CutIndex
+    from icefall_ext.transducer.model import TransducerModel
+
+
+@dataclass
+class Config:
+    exp_dir: Path = required("folder of this training")
+    script: str = required("what it learns to write", choices=SCRIPTS)
+    lang_dir: Path = required("byte-level BPE of that script")
+    train_cuts: Path = required("cuts to learn from")
+    valid_cuts: Path = required("cuts to watch progress on")
+    tones: str = option("citation", "tailo: tones as they are written, or as they are spoken", choices=TONES)
+    tone5: str = option("south", "surface tones: 5 becomes 7 (south) or 3 (north)", choices=("south", "north"))
+    init_from: str = option("", "folder of an earlier training to start from")
+    init_avg: int = option(1, "average the earlier model over so many of its last epochs")
+    min_seconds: float = option(0.3, "leave out shorter utterances")
+    max_seconds: float = option(20.0, "leave out longer utterances")
+    new_lr_scale: float = option(1.0, "learning rate of everything but the encoder, relative to --train.lr")
+    device: str = option("auto", "cpu, cuda, or auto: cuda where there is one")
+    threads: int = option(0, "threads of torch on a CPU; 0: one for a small model, else one for each core")
+    workers: int = option(1, "processes that load audio")
+    scan: str = option("auto", "try the largest batches first: auto does on a GPU", choices=("auto", "yes", "no"))
+    encoder: EncoderConfig = group(EncoderConfig, "speech encoder")
+    model: ModelConfig = group(ModelConfig, "transducer")
+    loss: LossConfig = group(LossConfig, "its losses")
+    batch: BatchLimits = group(BatchLimits, "batches")
+    train: LoopConfig = group(LoopConfig, "loop")
+
+
+MAY_CHANGE = ("exp_dir", "device", "threads", "workers", "scan", "encoder.weights_dir",
+              *(f"train.{name}" for name in MAY_DIFFER))
+
+
+def main(cfg: Config) -> None:
+    check(cfg)
+    import torch
+
+    from icefall_ext.optim.groups import parameter_groups
+    from icefall_ext.optim.scaled_adam import ScaledAdam
+    from icefall_ext.train.devices import choose_device, set_threads
+    from icefall_ext.train.run_folder import RunFolder
+    from icefall_ext.train.scan import try_largest_batches
+    from icefall_ext.train.trainer import Trainer, TrainingData
+    from icefall_ext.train.transducer_objective import TransducerObjective
+
+    device = choose_device(cfg.device)
+    bpe = ByteBPE.load(cfg.lang_dir)
+    torch.manual_seed(cfg.train.seed)
+    model = build_model(cfg, bpe)
+    folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE)
+    keep_lang(cfg)
+    data = TrainingData(index(cfg, model, bpe, "train"), index(cfg, model, bpe, "valid"), cfg.batch, cfg.workers)
+    set_threads(cfg.threads, model, device)
+    show_parameters(model)
+    model.to(device)
+    optimizer = ScaledAdam(
+        parameter_groups(model, cfg.train.lr, learning_rate_scales(model, cfg.new_lr_scale)),
+        lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
+    )
+    objective = TransducerObjective(model, cfg.loss)
+    system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones}
+    trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system)
+    if cfg.scan == "yes" or (cfg.scan == "auto" and device.type == "cuda"):
+        try_largest_batches(trainer)
+    trainer.fit()
+
+
+def check(cfg: Config) -> None:
+    for part in (cfg.encoder, cfg.model, cfg.loss, cfg.batch, cfg.train):
+        part.check()
+    for path in (cfg.train_cuts, cfg.valid_cuts):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run stage 4 first")
+    if not 0 <= cfg.min_seconds < cfg.max_seconds:
+        raise UsageError(f"--min-seconds {cfg.min_seconds}, --max-seconds {cfg.max_seconds}: nothing lies between")
+    if cfg.workers < 0 or cfg.threads < 0 or cfg.new_lr_scale <= 0 or cfg.init_avg < 1:
+        raise UsageError(f"--workers {cfg.workers}, --threads {cfg.threads}: not below 0; --new-lr-scale "
+                         f"{cfg.new_lr_scale}, --init-avg {cfg.init_avg}: above 0")
+
+
+def build_model(cfg: Config, bpe: ByteBPE) -> TransducerModel:
+    """With the encoder that --encoder.source names, or with all that an earlier training can give."""
+    from icefall_ext.encoders.load import build_encoder
+    from icefall_ext.encoders.spec import Architecture
+    from icefall_ext.encoders.speech_encoder import SpeechEncoder
+    from icefall_ext.train.handover import hand_over, same_tokens
+    from icefall_ext.train.restore import chosen_weights
+    from icefall_ext.transducer.model import TransducerModel
+
+    if not cfg.init_from:
+        return TransducerModel(build_encoder(cfg.encoder), cfg.model, bpe.vocab_size)
+    earlier = Path(cfg.init_from)
+    weights = chosen_weights(earlier, epoch=0, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
+    encoder = SpeechEncoder(Architecture.from_dict(weights.content["system"]["architecture"]), cfg.encoder)
+    model = TransducerModel(encoder, cfg.model, bpe.vocab_size)
+    kept = same_tokens(cfg.lang_dir, earlier / "lang")
+    hand_over(model, weights.tensors, kept, f"{weights.source}, {weights.suffix}")
+    return model
+
+
+def keep_lang(cfg: Config) -> None:
+    """A copy beside the model: the two belong together, whatever happens to the data folder."""
+    target = cfg.exp_dir / "lang"
+    with atomic_dir(target) as temporary:
+        for path in sorted(cfg.lang_dir.iterdir()):
+            shutil.copyfile(path, temporary / path.name)
+
+
+def index(cfg: Config, model: TransducerModel, bpe: ByteBPE, part: str) -> CutIndex:
+    """The cuts that can be learnt from; says how many were left out, and why."""
+    import torch
+
+    from icefall_ext.data.index import CutIndex
+    from icefall_ext.transducer.model import frames_for_ctc
+
+    def reason_against(seconds: float, tokens: list[int]) -> str | None:
+        if seconds < cfg.min_seconds:
+            return f"shorter than {cfg.min_seconds} s"
+        if seconds > cfg.max_seconds:
+            return f"longer than {cfg.max_seconds} s"
+        symbols = torch.tensor([tokens])
+        needed = int(frames_for_ctc(symbols, torch.tensor([len(tokens)])))
+        frames = int(model.encoder.output_lengths(torch.tensor(int(seconds * 16000))))
+        return "fewer frames than tokens" if frames < needed else None
+
+    cuts = cfg.train_cuts if part == "train" else cfg.valid_cuts
+    key = json.dumps([cfg.script, cfg.tones, cfg.tone5, cfg.min_seconds, cfg.max_seconds, bpe.digest,
+                      model.encoder.samples_per_frame])
+    made, left_out = CutIndex.build(
+        cuts, cfg.exp_dir / "data" / part, lambda cut: text_of(cut, cfg.script, cfg.tones, cfg.tone5), bpe.encode,
+        reason_against, key,
+    )
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+    console.reads(cuts, f"{len(made):,} utterances" + (f"; left out: {reasons}" if reasons else ""))
+    if not len(made):
+        raise UserError(f"{cuts}: no utterance to use ({reasons or 'it is empty'})")
+    return made
+
+
+def show_parameters(model: TransducerModel) -> None:
+    rows = [(part, f"{count:,}", f"{trained:,}" if trained != count else "all") for part, count, trained in
+            model.parameter_table()]
+    console.table(("part", "parameters", "that train"), rows)
+
+
+def learning_rate_scales(model: TransducerModel, new_lr_scale: float) -> dict[str, float]:
+    """By name of the parameter: the encoder's layers as configured, everything new as --new-lr-scale says."""
+    from icefall_ext.encoders.freezing import learning_rate_groups
+
+    groups = learning_rate_groups(model.encoder, prefix="encoder.")
+    scales = {name: group.lr_scale for group in groups for name, _ in group.named_parameters}
+    return {name: scales.get(name, new_lr_scale) for name, _ in model.named_parameters()}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    run(main, Config)

@@ -1,0 +1,145 @@
+"""How a training goes: sums over batches, a line every so often, metrics.jsonl, TensorBoard, a bar on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icefall_ext import console
+from icefall_ext.train.objective import Loss
+
+
+@dataclass
+class Sums:
+    """Of losses, units, and time, over some batches."""
+
+    terms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    units: int = 0
+    utterances: int = 0
+    seconds_of_audio: float = 0.0
+    waited: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, loss: Loss, utterances: int, seconds_of_audio: float) -> None:
+        for name, value in {"loss": loss.total, **loss.terms}.items():
+            self.terms[name] += float(value)
+        self.units += loss.units
+        self.utterances += utterances
+        self.seconds_of_audio += seconds_of_audio
+
+    def means(self) -> dict[str, float]:
+        return {name: value / max(self.units, 1) for name, value in self.terms.items()}
+
+    @property
+    def elapsed(self) -> float:
+        return max(time.monotonic() - self.started, 1e-9)
+
+    def speed(self) -> dict[str, float]:
+        """Seconds of audio in a second, and the share of the time that was spent waiting for data."""
+        return {"audio_s_per_s": self.seconds_of_audio / self.elapsed, "wait_share": self.waited / self.elapsed}
+
+
+class Journal:
+    """Writes what happened. A resumed training appends; lines after the batch it resumes from are of a past that did
+    not last, and are dropped."""
+
+    def __init__(self, metrics_path: Path, resumed_at: int = 0):
+        self._path = metrics_path
+        self._started = time.monotonic() - _cut_back(metrics_path, resumed_at)
+        self._stream = open(metrics_path, "a", encoding="utf-8")
+        self._board = _tensorboard(metrics_path.parent.parent / "tensorboard")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def write(self, kind: str, epoch: int, batch: int, values: Mapping[str, float]) -> None:
+        row: dict[str, Any] = {"kind": kind, "epoch": epoch, "batch": batch}
+        row |= {name: float(f"{value:.6g}") for name, value in values.items()}
+        self._stream.write(json.dumps(row | {"seconds": round(self.seconds, 2)}) + "\n")
+        self._stream.flush()
+        if self._board:
+            for name, value in values.items():
+                self._board.add_scalar(f"{kind}/{name}", value, batch)
+
+    def close(self) -> None:
+        self._stream.close()
+        if self._board:
+            self._board.close()
+
+
+def _cut_back(path: Path, batch: int) -> float:
+    """Keep the rows up to `batch`; returns the seconds that had passed then."""
+    if not path.is_file():
+        return 0.0
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # the last line of a run that was killed
+            continue
+        if row["batch"] <= batch:
+            rows.append(row)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows[-1]["seconds"] if rows else 0.0
+
+
+def _tensorboard(folder: Path) -> Any:
+    """None where the package is not installed: everything it would show is in metrics.jsonl too."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))
+
+
+class Progress:
+    """A bar on a terminal, a line in a log every ten seconds: loss, rate, speed, and when it will be done."""
+
+    def __init__(self, total_batches: int, done: int, every_s: float = 10.0):
+        self._total, self._first, self._every_s = total_batches, done, every_s
+        self._started = self._last = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm  # only where there is a terminal to draw on
+
+            self._bar = tqdm(total=total_batches, initial=done, unit="batch", leave=False, dynamic_ncols=True)
+
+    def show(self, epoch: int, batch: int, values: Mapping[str, float]) -> None:
+        if self._bar is not None:
+            self._bar.n = batch
+            self._bar.set_description(f"         epoch {epoch}")
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in values.items()})
+            return
+        now = time.monotonic()
+        if now - self._last >= self._every_s:
+            self._last = now
+            to_go = (now - self._started) / max(batch - self._first, 1) * (self._total - batch)
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            print(f"         epoch {epoch}, batch {batch:,} of {self._total:,}: {shown}; {duration(to_go)} to go",
+                  file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def epoch_line(epoch: int, epochs: int, train: Sums, valid: Mapping[str, float], unit: str) -> None:
+    means, speed = train.means(), train.speed()
+    valid_text = f", valid {valid['loss']:.4f}" if valid else ""
+    console.says(
+        f"epoch {epoch}/{epochs}: loss per {unit} {means['loss']:.4f}{valid_text}; "
+        f"{speed['audio_s_per_s']:.0f} s of audio/s, {100 * speed['wait_share']:.0f} % of the time waiting for data"
+    )

@@ -1,0 +1,27 @@
+"""What a loop asks of the thing it trains: a loss for a batch, and what to call its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from icefall_ext.data.loading import SpeechBatch
+
+
+@dataclass
+class Loss:
+    """Sums over a batch; `units` is what a person reads them per: tokens, or masked frames."""
+
+    total: Tensor  # a scalar, to go back from
+    terms: dict[str, Tensor]  # scalars without gradient, for people
+    units: int
+    left_out: list[str] = field(default_factory=list)  # ids of utterances without a finite loss, not in the sums
+
+
+class Objective(Protocol):
+    unit: str  # "token", "masked frame": what losses are shown per
+
+    def __call__(self, batch: SpeechBatch, batch_number: int) -> Loss:
+        """`batch_number` counts from 1 over the whole training, for weights that change while it runs."""
