@@ -16,4 +16,4 @@ done
 env_main "${env_options[@]}"
 unset CALLED_AS # the programs under test name themselves
 echo "$LANE lane, $("$PYTHON" -V)"
-python -m pytest "$@"
+python -m pytest -rs "$@" # with the reason of whatever is skipped

@@ -265,11 +265,20 @@ def test_what_cannot_be_reported_is_one_line_and_no_file(tmp_path, monkeypatch, 
     assert isinstance(raised.value, UsageError) == (len(options) > 2)  # said before anything is read
 
 
-def test_cuts_that_are_none_are_one_line(exp, tmp_path):
-    (tmp_path / "c.jsonl").write_text("[1]\n")
-    with pytest.raises(UserError, match="c.jsonl: line 1: not a cut"):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("[1]\n", "line 1: not a cut"), ('{"id": "A-1", "duration": "x"}\n', "line 1: not a cut"), ("", "no cut in it")],
+)
+def test_cuts_that_are_none_are_one_line(exp, tmp_path, line, message):
+    (tmp_path / "c.jsonl").write_text(line)
+    with pytest.raises(UserError, match=f"c.jsonl: {message}"):
         report(exp, "--cuts", tmp_path / "c.jsonl")
-    assert not (exp / "report/index.html").exists()
+    assert not (exp / "report").exists()
+
+
+def test_half_a_surrogate_pair_in_a_name_does_not_end_the_writing(exp, tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"id": "A-1", "duration": 1, "supervisions": [{"speaker": "\\ud800"}]}')
+    assert report(exp, "--cuts", tmp_path / "c.jsonl").json("cuts")["A-1"] == ["?", 1]
 
 
 def test_a_resumed_run_counts_what_it_wrote_last(tmp_path):

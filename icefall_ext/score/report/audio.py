@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Segment(NamedTuple):
 
 class Cut(NamedTuple):
     speaker: str | None
-    duration: float | None
+    duration: float
     audio: Segment | None
 
 
@@ -47,16 +47,18 @@ class Clips:
     why: str = ""  # the first one is without
 
 
-def read_cuts(paths: Iterable[str]) -> dict[str, Cut]:
+def read_cuts(paths: Sequence[str]) -> dict[str, Cut]:
     cuts: dict[str, Cut] = {}
     for path in paths:
         for number, item in enumerate(read_jsonl(path), start=1):
             try:
                 speakers = {s.get("speaker") for s in item.get("supervisions", [])}
                 speaker = speakers.pop() if len(speakers) == 1 else None
-                cuts[item["id"]] = Cut(speaker, item.get("duration"), _segment(item))
-            except (KeyError, TypeError, AttributeError):
+                cuts[item["id"]] = Cut(speaker, float(item["duration"]), _segment(item))
+            except (KeyError, TypeError, ValueError, AttributeError):
                 raise UserError(f"{path}: line {number}: not a cut; --cuts takes what stage 4 writes") from None
+    if paths and not cuts:
+        raise UserError(f"{', '.join(paths)}: no cut in it; run stage 4 again")
     return cuts
 
 

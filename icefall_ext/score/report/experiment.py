@@ -141,7 +141,8 @@ def _read_results(experiment: Experiment, scores: list[Path], recogs: list[Path]
     found: dict[tuple, Result] = {}
     for path in sorted(scores, key=lambda path: path.stat().st_mtime_ns):
         written = _json_object(experiment.folder, path, experiment.gaps)
-        for system in written.get("systems", []):
+        systems, interval = written.get("systems"), written.get("interval")
+        for system in systems if isinstance(systems, list) else []:
             if not _is_complete(system):
                 experiment.gaps.append(f"{_shown(experiment.folder, path)}: a system in it lacks rates; score it again")
                 continue
@@ -156,7 +157,7 @@ def _read_results(experiment: Experiment, scores: list[Path], recogs: list[Path]
                 _run_of(experiment, folder),
                 folder,
                 system,
-                written.get("interval") or {},
+                interval if isinstance(interval, dict) else {},
                 recog,
                 _decoding_of(experiment, folder, system["name"]),
             )

@@ -42,7 +42,8 @@ def page(experiment: Experiment, listed: list[Listed], cuts: dict[str, Cut], cli
         "data": _data(listed, cuts, clips),
     }
     # One pass over the template alone: text with braces in it is never taken for a slot.
-    return _SLOT.sub(lambda slot: join([_ready(parts[slot[1]])]), _asset("page.html"))
+    html = _SLOT.sub(lambda slot: join([_ready(parts[slot[1]])]), _asset("page.html"))
+    return html.encode("utf-8", "replace").decode()  # half a surrogate pair in a name must not end the writing
 
 
 def _ready(part: object) -> object:
@@ -82,7 +83,7 @@ def _about(clips: Clips) -> str:
 def _data(listed: list[Listed], cuts: dict[str, Cut], clips: Clips) -> list[Markup]:
     """Each system by itself, so that a page with many of them reads only what is looked at."""
     ids = {row[0] for one in listed for row in one.rows}
-    speakers = {id: [cuts[id].speaker or "", cuts[id].duration or 0] for id in sorted(ids) if id in cuts}
+    speakers = {id: [cuts[id].speaker or "", cuts[id].duration] for id in sorted(ids) if id in cuts}
     return [
         embedded_json("cuts", speakers),
         embedded_json("audio", clips.urls),
