@@ -140,14 +140,14 @@ def test_error_lists_have_the_most_frequent_first(scored):
 def test_the_tone_matrix_frames_confusions_of_5_7_and_8_and_has_its_picture(scored):
     report(scored)
     html = (scored / "report/index.html").read_text(encoding="utf-8")
-    matrix = re.search(r"<caption>citation tones: share.*?</table>", html)[0]
+    matrix = re.search(r"<caption>citation tones: %.*?</table>", html)[0]
     row5 = next(row for row in matrix.split("<tr>") if row.startswith('<th scope="row">5<'))
     assert '<td class="wrong framed" style="--heat:100%">100<small class="under">1</small></td>' in row5
     # 5, 7 and 8 in six ordered pairs.
     assert matrix.count("framed") == 6
     picture = (scored / f"phase1/greedy_search/tones-test-greedy_search-{SUFFIX}.png").read_bytes()
     assert base64.b64encode(picture).decode() in html
-    assert "surface tones: share" in html
+    assert "surface tones: % of" in html
 
 
 def test_embedded_clips_are_the_part_of_the_file_that_the_cut_names(scored):
@@ -203,6 +203,21 @@ def test_recogs_without_scores_are_a_gap_that_names_the_command(exp):
     assert f"{name} has no scores; python -m icefall_ext.bin.score --script ... --recogs {exp / name}" in page.text
 
 
+def test_settings_of_one_method_are_told_apart_by_their_names(exp):
+    path = recogs(exp / "phase2/modified_beam_search", HANLO, "beam_size_8")
+    run_score("--script", "hanlo", "--recogs", path)
+    report(exp)
+    html = (exp / "report/index.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<small class="name">([^<]+)<', html)
+    assert shown == [f"test-beam_size_{n}-{SUFFIX}" for n in (4, 8)]  # the greedy one is the only one of its method
+
+
+def test_utterances_that_could_not_be_decoded_are_a_gap(exp):
+    path = exp / f"phase1/greedy_search/decoding-test-{SUFFIX}.json"
+    path.write_text(json.dumps({"failed": {"C-2": "no audio", "C-1": "no audio"}}))
+    assert f"test-greedy_search-{SUFFIX}: 2 utterances were not decoded, the first is C-1" in report(exp).text
+
+
 def test_scores_of_an_older_recogs_file_are_a_gap(exp):
     recogs(exp / "phase2/greedy_search", {id: (ref, ref) for id, (ref, _) in HANLO.items()}, "greedy_search")
     page = report(exp)
@@ -243,7 +258,7 @@ def test_han_output_scored_by_its_readings_is_a_table_of_its_own(tmp_path):
     run_score("--script", "hanlo", "--recogs", path, "--manifest", manifest, "--readings", manifest)
     page = report(exp)
     assert "Han-Lo output read as Tai-lo" in page.text and "system-1" not in page.scripts
-    assert "surface tones: share" in page.text
+    assert "surface tones: % of" in page.text
 
 
 @pytest.mark.parametrize(

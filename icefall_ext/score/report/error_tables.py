@@ -34,7 +34,7 @@ def _tones_of(result: Result, *, is_open: bool) -> Markup:
     lists = [_lists(what, tone_errors(tones), _MOST_TONES, search=False) for what, tones in shown[:1]]
     return tag(
         "details",
-        tag("summary", _title(result)),
+        tag("summary", result.title),
         matrices,
         lists,
         _picture(result) if is_open else None,
@@ -52,7 +52,7 @@ def _matrix(what: str, tones: dict[str, Any]) -> Markup:
     ]
     return tag(
         "div",
-        scroller(table(f"{what}: share of the reference tone in %, and number", header, rows, class_="matrix"), what),
+        scroller(table(f"{what}: % of the reference tone, and number", header, rows, class_="matrix"), what),
         tag("p", _of_confusable(tones["confusable"]), class_="note"),
     )
 
@@ -100,7 +100,7 @@ def _picture(result: Result) -> Markup | None:
     if not path.is_file():
         return None
     source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    image = tag("img", src=source, alt=f"The matrices of {_title(result)} as a picture", loading="lazy")
+    image = tag("img", src=source, alt=f"The matrices of {result.title} as a picture", loading="lazy")
     return tag("details", tag("summary", f"As a picture ({path.name})"), image)
 
 
@@ -112,7 +112,7 @@ def error_lists(experiment: Experiment, listed: list[Listed]) -> Markup:
         unit = "characters" if one.result.script == "hanlo" else "syllables"
         lists = _lists(unit, one.errors, _MOST, search=True)
         is_open = one.result in experiment.best
-        parts.append(tag("details", tag("summary", _title(one.result)), lists, open=is_open, data_system=place))
+        parts.append(tag("details", tag("summary", one.result.title), lists, open=is_open, data_system=place))
     return join(parts)
 
 
@@ -134,7 +134,3 @@ def _list(caption: str, pairs: list[tuple[Pair, int]], errors: Errors, search: b
         reference = f"{errors.in_reference[pair[0]]:,}" if pair[0] else "-"
         rows.append([shown, f"{count:,}", reference])
     return table(caption, ("error", "times", "in reference"), rows, class_="errors")
-
-
-def _title(result: Result) -> str:
-    return f"{result.run.name}, {result.method}: {result.main['name']} {result.main['percent']:.2f} % ({result.name})"

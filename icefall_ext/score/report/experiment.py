@@ -72,6 +72,10 @@ class Result:
         return self.scores["rates"][_MAIN_RATE[self.script]]
 
     @property
+    def title(self) -> str:
+        return f"{self.run.name}, {self.method}: {self.main['name']} {self.main['percent']:.2f} % ({self.name})"
+
+    @property
     def order(self) -> tuple:
         """Han-Lo first, the test set before others, the best first."""
         kinds = (self.is_as_tailo, self.script == "tailo")
@@ -162,6 +166,12 @@ def _read_results(experiment: Experiment, scores: list[Path], recogs: list[Path]
                 _decoding_of(experiment, folder, system["name"]),
             )
     experiment.results = sorted(found.values(), key=lambda result: result.order)
+    for result in experiment.results:
+        failed = result.decoding.get("failed")
+        if failed and not result.is_as_tailo:
+            experiment.gaps.append(
+                f"{result.name}: {len(failed):,} utterances were not decoded, the first is {min(failed)}"
+            )
 
 
 def _is_complete(system: Any) -> bool:

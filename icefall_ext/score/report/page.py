@@ -36,7 +36,7 @@ def page(experiment: Experiment, listed: list[Listed], cuts: dict[str, Cut], cli
         "training": sections.training(experiment.runs),
         "tones": error_tables.tones(experiment),
         "errors": error_tables.error_lists(experiment, listed),
-        "systems": [tag("option", _option(one), value=place) for place, one in enumerate(listed)],
+        "systems": [tag("option", one.result.title, value=place) for place, one in enumerate(listed)],
         "clips": tag("p", _about(clips), class_="note") if _about(clips) else None,
         "runs": sections.runs(experiment),
         "data": _data(listed, cuts, clips),
@@ -60,11 +60,6 @@ def _policy(script: str) -> str:
         f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:;"
         " media-src data: file: 'self'; base-uri 'none'; form-action 'none'"
     )
-
-
-def _option(one: Listed) -> str:
-    result = one.result
-    return f"{result.run.name}, {result.method}: {result.main['name']} {result.main['percent']:.2f} % ({result.name})"
 
 
 def _about(clips: Clips) -> str:

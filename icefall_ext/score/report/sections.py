@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -78,6 +79,7 @@ def results(experiment: Experiment) -> Markup:
 def _results_of(kind: str, found: list[Result]) -> Markup:
     keys = dict.fromkeys(key for result in found for key in result.scores["rates"])
     names = {key: rate["name"] for result in found for key, rate in result.scores["rates"].items()}
+    alike = Counter((result.run.name, result.method, result.test_set) for result in found)
     rows, best = [], {}
     for result in found:
         is_best = best.setdefault(result.test_set, result) is result and len(found) > 1
@@ -85,7 +87,7 @@ def _results_of(kind: str, found: list[Result]) -> Markup:
         counts = (f"{result.main[what]:,}" for what in ("substitutions", "deletions", "insertions"))
         rows.append(
             [
-                tag("th", _system(result, is_best), scope="row"),
+                tag("th", _system(result, is_best, alike), scope="row"),
                 result.test_set,
                 *(_figure(rates.get(key), main=place == 0) for place, key in enumerate(keys)),
                 " / ".join(counts),
@@ -102,7 +104,8 @@ def _results_of(kind: str, found: list[Result]) -> Markup:
     return scroller(table(kind, header, rows, class_="results"), f"Results, {kind}")
 
 
-def _system(result: Result, is_best: bool) -> list[Any]:
+def _system(result: Result, is_best: bool, alike: Counter) -> list[Any]:
+    """With its whole name where method and set do not tell it from another one."""
     options = result.decoding.get("options")
     facts = [
         ("name", result.name),
@@ -114,7 +117,9 @@ def _system(result: Result, is_best: bool) -> list[Any]:
     ]
     how = tag("dl", [[tag("dt", key), tag("dd", value)] for key, value in facts if value])
     best = tag("span", "best", class_="best") if is_best else None
-    return [f"{result.run.name}, {result.method} ", best, tag("details", tag("summary", "how"), how)]
+    several = alike[result.run.name, result.method, result.test_set] > 1
+    name = tag("small", result.name, class_="name") if several else None
+    return [f"{result.run.name}, {result.method} ", best, name, tag("details", tag("summary", "how"), how)]
 
 
 def _figure(rate: dict[str, Any] | None, *, main: bool) -> Markup:
