@@ -167,11 +167,15 @@ class SpeechEncoder(nn.Module):
         """Of the parameters; under autocast also of the sum that runs through all layers, and of what norms get."""
         return self.backbone.masked_spec_embed.dtype
 
-    def _features(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """(B, C, T) from convolutions or log-mel energies."""
+    def prepared(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """What the front end hears: zeros beyond each length, room for one frame at least, normalised if configured."""
         short = receptive_field(self._kernels, self._strides) - waveforms.shape[1]
         waveforms = F.pad(waveforms, (0, max(short, 0)))
-        waveforms = _prepare(waveforms, lengths, self.architecture.normalize).to(self._dtype)
+        return _prepare(waveforms, lengths, self.architecture.normalize).to(self._dtype)
+
+    def _features(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """(B, C, T) from convolutions or log-mel energies."""
+        waveforms = self.prepared(waveforms, lengths)
         if isinstance(self.backbone.feature_extractor, LogMel):
             return self.backbone.feature_extractor(waveforms)
         hidden = waveforms.unsqueeze(1)

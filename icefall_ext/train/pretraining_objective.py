@@ -57,8 +57,8 @@ class PretrainingObjective:
             return
         used, wanted = float(perplexity(self._predicted)), float(perplexity(self._units))
         if used < _FEW * wanted:
-            says(f"warning: over the last {_WATCH_EVERY} batches the predictions had a perplexity of {used:.1f}, the units "
-                 f"{wanted:.1f}: the encoder knows little but which units are frequent (normal at the start)")
+            says(f"warning: over {_WATCH_EVERY} batches the predictions had a perplexity of {used:.1f}, the units "
+                 f"{wanted:.1f}: few units are ever named (normal at the start)")
         self._predicted.zero_()
         self._units.zero_()
         self._batches = 0
