@@ -2,6 +2,111 @@
 
 recipe_options() {
   scripts=(tailo hanlo) # one byte-level BPE model each: phase 1 and phase 2
+  section "Encoder (stage 5)"
+  option encoder auto text \
+    "tonal or nontonal: pre-trained here on mini's source languages; a model's name, folder or file; random:SIZE"
+  option conf auto text "settings of stages 5 to 7: a folder, or the name of one in egs/clift/conf"
+  section "Training (stages 6 and 7)"
+  option phases two "two|direct" "Tai-lo first, then Han-Lo; or Han-Lo alone"
+  option phase1_epochs 0 int "epochs on Tai-lo; 0: as in --conf"
+  option phase2_epochs 0 int "epochs on Han-Lo; 0: as in --conf"
+  option freeze_phase1 none text "what of the encoder does not learn in phase 1: none, front_end, layers:N, all"
+  option sandhi citation "citation|surface" "tones of the Tai-lo text: as written, or as spoken"
+  option predictor stateless "stateless|lstm" "prediction network"
+  option context_size 2 "int>=1" "tokens that the stateless predictor sees"
+  option rnnt_backend auto "auto|torch|triton|k2" "of the pruned loss; auto takes k2 where it imports"
+  option train_seed 42 int "of weights, batches, masks and dropout"
+  option device auto text "cpu, cuda, or auto: cuda where there is one"
+  option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
+  section "Decoding (stage 8)"
+  option methods greedy_search,modified_beam_search,fast_beam_search text "searches, separated by commas"
+  option epoch 0 int "which checkpoint; 0: the last epoch"
+  option avg 0 int "average over so many epochs; 0: as in --conf"
+  option search_backend auto "auto|torch|k2" "of the fast beam search; auto takes k2 where it imports"
 }
 
-recipe_stages() { :; }
+# Values that depend on others, once all are known.
+recipe_settings() {
+  [ "$encoder" != auto ] || { [ "$corpus" = mini ] && encoder=tonal || encoder=chinese-hubert-base; }
+  [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
+  [ -d "$conf" ] || conf="egs/clift/conf/$conf"
+  [ -d "$conf" ] || fail "--conf $conf: no such folder; there is: $(cd egs/clift/conf && echo *)"
+  . "$conf/budget.sh"
+  [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
+  [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
+  [ "$avg" -gt 0 ] || avg="$conf_avg"
+  case "$encoder" in
+    tonal | nontonal)
+      [ "$corpus" = mini ] || fail "--encoder $encoder: only --corpus mini has source languages; name a model or a file"
+      [ "$source_hours" != 0.0 ] || source_hours="$conf_source_hours" ;;
+  esac
+  case ",$methods," in
+    *,greedy_search,* | *,modified_beam_search,* | *,fast_beam_search,*) ;;
+    *) fail "--methods $methods: must be of greedy_search, modified_beam_search, fast_beam_search" ;;
+  esac
+}
+
+recipe_stages() {
+  local IFS=$'\n' script phase pretrained="" source="$encoder" init="" phase_list="phase1 phase2" part
+  set -f
+  local train_cuts="$cuts_dir/${corpus}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${corpus}_cuts_dev.jsonl.gz"
+  local test_cuts="$cuts_dir/${corpus}_cuts_test.jsonl.gz" lang="$data_dir/lang_bbpe_${vocab_size}"
+  local tested tested_lines
+  [ "$phases" = two ] || phase_list=phase2
+  local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --model.predictor "$predictor"
+    --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
+    --device "$device" --threads "$threads")
+  local choices=(encoder predictor context_size train_seed conf)
+
+  case "$encoder" in
+    tonal | nontonal)
+      source="$exp_dir/encoder" pretrained="$exp_dir/encoder/config.json"
+      if stage 5 "pre-train the encoder on the $encoder source language" --reads "$corpus_dir/source/$encoder" \
+        --options encoder conf source_hours train_seed --writes "$exp_dir/encoder"; then
+        run python -m icefall_ext.bin.prepare_audio_cuts --audio-dir "$corpus_dir/source/$encoder" \
+          --cuts "$cuts_dir/source_${encoder}_cuts.jsonl.gz" --audit "$audit_dir/source_$encoder.tsv" --nj "$nj"
+        run python -m icefall_ext.bin.pretrain_encoder --config "$conf/encoder.yaml" \
+          --cuts "$cuts_dir/source_${encoder}_cuts.jsonl.gz" --exp-dir "$exp_dir/encoder-training" \
+          --out-dir "$exp_dir/encoder" --train.seed "$train_seed" --device "$device" --threads "$threads"
+      fi ;;
+    *)
+      if stage 5 "check the encoder" --reads --options encoder; then
+        run python -m icefall_ext.bin.check_encoder --encoder.source "$encoder"
+      fi ;;
+  esac
+
+  if [ "$phases" = two ]; then
+    init="$exp_dir/phase1"
+    if stage 6 "phase 1: fine-tune on Tai-lo" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" $pretrained \
+      --options "${choices[@]}" phase1_epochs freeze_phase1 sandhi \
+      --writes "$exp_dir/phase1/epoch-$phase1_epochs.pt" "$exp_dir/phase1/config.yaml"; then
+      run python -m icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" --script tailo \
+        --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --encoder.freeze "$freeze_phase1" \
+        --train.epochs "$phase1_epochs" "${shared[@]}"
+    fi
+  elif stage 6 "phase 1: left out" --options phases; then
+    :
+  fi
+
+  if stage 7 "phase 2: fine-tune on Han-Lo" --reads "$train_cuts" "$dev_cuts" "${lang}_hanlo" $pretrained \
+    ${init:+"$init/epoch-$phase1_epochs.pt"} --options "${choices[@]}" phase2_epochs phases \
+    --writes "$exp_dir/phase2/epoch-$phase2_epochs.pt" "$exp_dir/phase2/config.yaml"; then
+    run python -m icefall_ext.bin.train --config "$conf/phase2.yaml" --exp-dir "$exp_dir/phase2" --script hanlo \
+      --lang-dir "${lang}_hanlo" --encoder.source "$source" --init-from "$init" --train.epochs "$phase2_epochs" \
+      "${shared[@]}"
+  fi
+
+  tested=(phase2)
+  [ "$phases" = direct ] || tested=(phase1 phase2)
+  tested_lines=$(for phase in "${tested[@]}"; do
+    [ "$phase" = phase1 ] && echo "$exp_dir/phase1/epoch-$phase1_epochs.pt" || echo "$exp_dir/phase2/epoch-$phase2_epochs.pt"
+  done)
+  if stage 8 "decode" --reads "$test_cuts" $tested_lines --options methods epoch avg search_backend \
+    --writes $(for phase in "${tested[@]}"; do for_each "$exp_dir/$phase/{}" ${methods//,/$IFS}; done); then
+    for phase in "${tested[@]}"; do
+      run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
+        --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" --device "$device"
+    done
+  fi
+  set +f
+}

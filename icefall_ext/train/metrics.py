@@ -27,7 +27,7 @@ class Sums:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, loss: Loss, utterances: int, seconds_of_audio: float) -> None:
-        for name, value in {"loss": loss.total, **loss.terms}.items():
+        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
             self.terms[name] += float(value)
         self.units += loss.units
         self.utterances += utterances

@@ -89,11 +89,11 @@ def chosen_weights(folder: Path, epoch: int, iteration: int, avg: int, use_avera
     content = files.load_checkpoint(by_number[last])
     if use_averaged_model:
         first = last - avg if not iteration else (numbers[-1 - avg] if len(numbers) > avg else 0)
+        if first < 0:
+            raise UserError(f"--avg {avg}: there are only {last} epochs up to epoch {last}")
         if first and first not in by_number:
             raise UserError(f"{folder}/{kind}-{first}.pt: no such checkpoint, but --avg {avg} up to {last} needs it; "
                             f"there are {', '.join(map(str, sorted(by_number)))}")
-        if first < 0:
-            raise UserError(f"--avg {avg}: there are only {last} epochs up to epoch {last}")
         start = files.load_checkpoint(by_number[first]) if first else beginning(content)
         names = (str(by_number.get(first, "the beginning")), str(by_number[last]))
         tensors = files.average_between(start, content, names)

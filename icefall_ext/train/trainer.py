@@ -178,7 +178,7 @@ class Trainer:
             loss = self.objective(batch, number)
         self.guard.no_path(loss.left_out)
         if not bool(torch.isfinite(loss.total)):
-            self.guard.skip([batch], number, f"a loss of {float(loss.total)}")
+            self.guard.skip([batch], number, f"a loss of {loss.total.item()}")
             return None
         if len(loss.left_out) == len(batch):
             return None
