@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from icefall_ext.cli import group, option, parse, required
+from icefall_ext.cli import group, option, parse, positional, required
 from icefall_ext.errors import UsageError
 
 
@@ -94,6 +94,45 @@ def test_unknown_key_in_yaml_is_an_error_that_names_file_and_key(tmp_path):
 )
 def test_wrong_command_line_is_one_line_that_names_option_and_value(argv, expected):
     assert expected in message_of(*argv)
+
+
+@dataclass
+class WithFiles:
+    files: list[str] = positional("audio files", "FILE")
+    methods: list[str] = option([], "methods")
+    beam: int = option(4, "beam")
+    strict: bool = option(False, "strict")
+
+
+@pytest.mark.parametrize(
+    ("argv", "files"),
+    [
+        (["a.wav", "b.wav"], ["a.wav", "b.wav"]),
+        (["a.wav", "--beam", "2", "b.wav"], ["a.wav", "b.wav"]),
+        (["--beam=2", "-.wav"], ["-.wav"]),
+        (["--strict", "a.wav"], ["a.wav"]),
+        (["--strict", "false", "a.wav"], ["a.wav"]),
+        (["--methods", "x", "y", "--", "a.wav", "--b.wav"], ["a.wav", "--b.wav"]),
+        (["a.wav", "--methods", "x"], ["a.wav"]),
+    ],
+)
+def test_words_that_belong_to_no_option_are_positional_values(argv, files):
+    assert parse(WithFiles, argv).files == files
+
+
+def test_switch_before_a_file_is_on_and_takes_only_a_truth_value():
+    assert parse(WithFiles, ["--strict", "a.wav"]).strict is True
+    assert parse(WithFiles, ["--strict", "no", "a.wav"]).strict is False
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [(["--beam", "2"], "FILE...: required"), (["a.wav", "--bean", "2"], "did you mean --beam"),
+     (["a.wav", "--beam"], "--beam: needs a value")],
+)
+def test_positional_values_leave_the_other_errors_as_they_are(argv, expected):
+    with pytest.raises(UsageError, match=expected):
+        parse(WithFiles, argv)
 
 
 def test_program_exits_2_with_one_line_on_wrong_usage_and_0_on_help():
