@@ -48,7 +48,7 @@ class Loop(LoopConfig):
     lr_epochs: float = option(10.0, "Eden: epochs after which the rate has fallen to 0.84")
     lr_warmup: float = option(50.0, "Eden: batches over which the rate rises from half to all")
     accumulate: int = option(1, "batches whose gradients make one step")
-    average_period: int = option(10, "batches between two models that enter the running average")
+    average_period: int = option(1, "batches between two models that enter the running average")
 
 
 @dataclass
@@ -88,8 +88,8 @@ def main(cfg: Config) -> None:
         encoder, facts = pretrain(cfg, iteration, audio, encoder, device)
     if cfg.out_dir.is_dir():
         shutil.rmtree(cfg.out_dir)
-    write_text(cfg.out_dir / MARK, json.dumps(facts, indent=1) + "\n")
     save_encoder(encoder, cfg.out_dir)
+    write_text(cfg.out_dir / MARK, json.dumps(facts, indent=1) + "\n")
 
 
 def check(cfg: Config) -> None:
@@ -159,10 +159,13 @@ def pretrain(
     path = cfg.exp_dir / f"iteration-{iteration}"
     torch.manual_seed(cfg.train.seed)
     model = MaskedPrediction(build_encoder(cfg.encoder), cfg.prediction)
+    layer = cfg.layer or max(1, round(2 / 3 * model.encoder.num_layers))
+    if layer > model.encoder.num_layers:
+        raise UsageError(f"--layer {layer}: this encoder has {model.encoder.num_layers} layers")
     folder = RunFolder.start(cfg, path, MAY_CHANGE)
     set_threads(cfg.threads, model, device)
     model.to(device)
-    data = make_data(cfg, path, audio, model.encoder, earlier, device)
+    data = make_data(cfg, path, audio, model.encoder, earlier, layer, device)
     optimizer = ScaledAdam(
         parameter_groups(model, cfg.train.lr, learning_rate_scales(model.encoder)),
         lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
@@ -177,7 +180,7 @@ def pretrain(
 
 def make_data(
     cfg: Config, path: Path, audio: CutIndex, encoder: SpeechEncoder, earlier: SpeechEncoder | None,
-    device: torch.device,
+    layer: int, device: torch.device,
 ) -> TrainingData:
     """Units for all utterances; a log-mel encoder that starts from nothing also learns the scale of its energies."""
     from icefall_ext.data.batches import BatchLimits
@@ -192,10 +195,7 @@ def make_data(
     if earlier is None:
         features, made_by = of.Mfcc(encoder).to(device), ""
     else:
-        layer = cfg.layer or max(1, round(2 / 3 * earlier.num_layers))
-        if layer > earlier.num_layers:
-            raise UsageError(f"--layer {layer}: this encoder has {earlier.num_layers} layers")
-        features, made_by = of.HiddenLayer(earlier, layer), digest_of_encoder(earlier)
+        features, made_by = of.HiddenLayer(earlier.to(device), layer), digest_of_encoder(earlier)
     clusters, seed = cfg.prediction.clusters, cfg.train.seed
     key = json.dumps([str(features), made_by, clusters, seed, sample, encoder.architecture.to_dict()])
     labelling = Labelling(features, clusters, seed, sample, cfg.batch_seconds, cfg.workers, device, key)

@@ -93,10 +93,12 @@ def average_between(start: Mapping[str, Any], end: Mapping[str, Any], names: tup
     for content, name in zip((start, end), names):
         if "model_avg" not in content:
             raise UserError(f"{name}: has no running average; decode with --use-averaged-model false")
-    first, last = start["batch_idx_train"], end["batch_idx_train"]
+    period = end.get("average_period") or 1  # the last model that entered is that of a multiple of it
+    first, last = (content["batch_idx_train"] // period * period for content in (start, end))
     if not 0 <= first < last:
-        raise UserError(f"{names[0]}, {names[1]}: the first was saved after {first} batches, the second after {last}; "
-                        "the second must be the later one")
+        raise UserError(f"{names[0]}, {names[1]}: saved after {start['batch_idx_train']} and {end['batch_idx_train']} "
+                        f"batches, and no model entered the average in between (every {period} batches one does); "
+                        "average over more, or decode with --use-averaged-model false")
     weight = last / (last - first)
     averaged = {}
     for name, value in end["model_avg"].items():

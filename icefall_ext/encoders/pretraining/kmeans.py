@@ -33,10 +33,12 @@ def fit(features: Tensor, clusters: int, seed: int, max_iterations: int = 50, to
     before = math.inf
     for _ in range(max_iterations):
         labels, distances = _nearest(features, centroids)
-        now = float(distances.mean(dtype=torch.float64))
-        if now >= before * (1 - tolerance):
+        now, used = float(distances.mean(dtype=torch.float64)), len(labels.unique())
+        if used == clusters and now >= before * (1 - tolerance):
             break
         before, centroids = now, _means(features, labels, distances, centroids)
+    if used < clusters and len(features.unique(dim=0)) < clusters:
+        raise UserError(f"k-means: fewer different frames than {clusters} clusters; take fewer clusters or more audio")
     return centroids + offset
 
 
@@ -64,9 +66,9 @@ def _spread_start(features: Tensor, clusters: int, random: torch.Generator) -> T
     nearest = (features - features[first]).square().sum(dim=1)
     for _ in range(1, clusters):
         edges = nearest.double().cumsum(dim=0)
-        if not float(edges[-1]) > 0:
-            raise UserError(f"k-means: only {len(chosen)} different frames for {clusters} clusters; take fewer "
-                            "clusters or more audio")
+        if not float(edges[-1]) > 0:  # fewer different frames than clusters: the rest is for the repair of empty ones
+            chosen += [first] * (clusters - len(chosen))
+            break
         draws = torch.rand(tries, generator=random, dtype=torch.float64).to(features.device) * edges[-1]
         candidates = torch.searchsorted(edges, draws, right=True).clamp(max=len(features) - 1)
         distances = torch.cdist(features[candidates], features, compute_mode="donot_use_mm_for_euclid_dist").square()
