@@ -85,7 +85,7 @@ def main(cfg: Config) -> None:
         lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
     )
     objective = TransducerObjective(model, cfg.loss)
-    system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones}
+    system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones, "tone5": cfg.tone5}
     trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system)
     if cfg.scan == "yes" or (cfg.scan == "auto" and device.type == "cuda"):
         try_largest_batches(trainer)

@@ -23,7 +23,7 @@ import numpy as np
 from icefall_ext.errors import UserError
 from icefall_ext.files import atomic_dir, digest_of_file, read_jsonl, write_text
 
-_FORMAT = 1
+_FORMAT, _MADE_FROM = 1, "made-from.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class CutIndex:
     token_offsets: np.ndarray  # (cuts + 1,) into the flat tokens
     flat_tokens: np.ndarray
     line_offsets: np.ndarray  # (cuts + 1,) into cuts.jsonl
+    key: str  # of the cuts and of how they were read: another one is other data
 
     def __len__(self) -> int:
         return len(self.durations)
@@ -62,7 +63,8 @@ class CutIndex:
             path = folder / f"{name}.npy"
             return np.load(path, mmap_mode="r" if path.stat().st_size > 4096 else None)
 
-        return CutIndex(folder, *map(mapped, ("durations", "token_offsets", "tokens", "line_offsets")))
+        key = json.loads((folder / _MADE_FROM).read_text(encoding="utf-8"))["key"]
+        return CutIndex(folder, *map(mapped, ("durations", "token_offsets", "tokens", "line_offsets")), key)
 
     @staticmethod
     def build(
@@ -79,7 +81,7 @@ class CutIndex:
         gives None. Returned beside the index: how many were left out for each reason.
         """
         key = f"{_FORMAT} {digest_of_file(cuts_path)} {key}"
-        made = folder / "made-from.json"
+        made = folder / _MADE_FROM
         if made.is_file():
             earlier = json.loads(made.read_text(encoding="utf-8"))
             if earlier.get("key") == key:
@@ -110,7 +112,7 @@ class CutIndex:
             }
             for name, values in arrays.items():
                 np.save(temporary / f"{name}.npy", values)
-            write_text(temporary / made.name, json.dumps({"key": key, "left_out": dict(left_out)}) + "\n")
+            write_text(temporary / _MADE_FROM, json.dumps({"key": key, "left_out": dict(left_out)}) + "\n")
         return CutIndex.open(folder), dict(left_out)
 
 

@@ -277,6 +277,7 @@ class Trainer:
             "grad_scaler": self.scaler.state_dict(),
             "sampler": {"epoch": self.counters.cur_epoch, "next_batch": self._next_batch, "seed": self.cfg.seed},
             "system": self.system,
+            "data": self.data.train.key,
             **asdict(self.counters),
         })
 
@@ -285,6 +286,9 @@ class Trainer:
         if path is None:
             return False
         saved = files.load_checkpoint(path)
+        if saved.get("data", self.data.train.key) != self.data.train.key:
+            raise UserError(f"{path}: trained on other data than there is now (cuts, tokens or limits of length have "
+                            "changed since); name another folder, or remove this one to begin anew")
         files.fill_model(self.model, saved["model"], str(path))
         files.fill_model(self.average, saved["model_avg"], str(path))
         self.optimizer.load_state_dict(saved["optimizer"])

@@ -252,3 +252,9 @@ def test_a_folder_with_checkpoints_of_unknown_origin_is_refused(toys, tmp_path):
 def test_neighbouring_batches_have_unrelated_random_numbers():
     seeds = {batch_seed(seed, batch) for seed in range(20) for batch in range(200)}
     assert len(seeds) == 20 * 200 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_folder_refuses_other_data(toys, tmp_path):
+    make_trainer(tmp_path / "exp", *toys, epochs=1).fit()
+    with pytest.raises(UserError, match="trained on other data"):
+        make_trainer(tmp_path / "exp", write_cuts(tmp_path, seed=5, name="others"), toys[1], epochs=2).fit()
