@@ -324,7 +324,7 @@ def grad_scaler(enabled: bool):
 
 def batch_seed(seed: int, batch: int) -> int:
     """For torch's generator; neighbours must not be alike, as they would be with seed + batch."""
-    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0]) >> 1
 
 
 def gradient_norm(model: nn.Module) -> float:
