@@ -11,13 +11,13 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from icefall_ext import console
-from icefall_ext.cli import option, program_name, required, run
-from icefall_ext.decode.options import HOTWORDS, LM, METHODS, SEARCH_BACKENDS, ModelChoice, Setting, sweep
+from icefall_ext.cli import option, required, run
+from icefall_ext.decode.options import HOTWORDS, LM, METHODS, SEARCH_BACKENDS, SWEPT, ModelChoice, Setting, sweep
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import digest_of_file, digest_of_lines
 
@@ -107,7 +107,14 @@ def check(cfg: Config) -> list[Setting]:
         if not Path(path).is_file():
             raise UsageError(f"{path}: no such file")
     sources = {name: stem(path) for name, path in ((LM, cfg.lm), (HOTWORDS, cfg.hotwords)) if path}
-    return sweep(cfg.methods, vars(cfg), sources)
+    settings = sweep(cfg.methods, vars(cfg), sources)
+    used = {name for setting in settings for name, _ in setting.values}
+    for field in fields(cfg):
+        given = getattr(cfg, field.name)
+        if field.name in SWEPT - used and given != field.default_factory():
+            missing = {LM: "--lm", HOTWORDS: "--hotwords"}.get(field.name, f"a method that takes it in {cfg.methods}")
+            raise UsageError(f"--{field.name.replace('_', '-')} {given}: has no use without {missing}")
+    return settings
 
 
 def stem(path: str) -> str:
@@ -142,6 +149,8 @@ def jobs_to_do(cfg: Config, settings: list[Setting], restored: Restored, device:
         if not cfg.force and files.is_made_from(made_from):
             console.kept(files.recogs, "same model, cuts and options")
         else:
+            if files.recogs.exists():
+                console.says(f"replaces {files.recogs} (of another model, cuts or options)")
             files.folder.mkdir(parents=True, exist_ok=True)
             jobs.append(Job(files, search, backend, made_from))
     return jobs
@@ -184,7 +193,7 @@ def about_all(
         "encoder_seconds": round(decoder.encoder_seconds, 3),
         "peak_memory_mb": round(decoder.peak_memory_mb(), 1),
         "device": str(decoder.device),
-        "command": shlex.join([*program_name().split(), *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", "icefall_ext.bin.decode", *sys.argv[1:]]),
         "ended": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 

@@ -31,8 +31,10 @@ def read_audio(path: Path) -> Iterator[np.ndarray]:
     """Blocks (n,) float32 of a second, the last one shorter; raises UserError where the file cannot be read."""
     import soundfile
 
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    try:
+        path.open("rb").close()  # whose errors say more than libsndfile's
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     try:
         opened = soundfile.SoundFile(str(path))
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:

@@ -22,12 +22,15 @@ class Decoder:
     @torch.inference_mode()
     def __call__(self, batch: SpeechBatch) -> list[list[Result]]:
         """For each search the readings of the batch."""
-        start = self._now()
         try:
-            frames, lengths = self.model.encode(batch.waveforms.to(self.device), batch.lengths)
+            return self._decode(batch)
         except torch.cuda.OutOfMemoryError:
             much = f"{batch.seconds:.0f} s of audio"
             raise UserError(f"out of memory with {much} in a batch; lower --max-duration") from None
+
+    def _decode(self, batch: SpeechBatch) -> list[list[Result]]:
+        start = self._now()
+        frames, lengths = self.model.encode(batch.waveforms.to(self.device), batch.lengths)
         self.encoder_seconds += self._now() - start
         self._stop_at_nan(frames, lengths, batch.ids)
         readings = []

@@ -17,6 +17,7 @@ OPTIONS_OF = {  # of each method, in the order in which file names have them
     "fast_beam_search": (BEAM, CONTEXTS, STATES, BLANK, TEMPERATURE),
 }
 METHODS = tuple(OPTIONS_OF)
+SWEPT = {name for names in OPTIONS_OF.values() for name in names}
 SEARCH_BACKENDS = ("auto", "torch", "k2")
 _UNSAID = {BLANK: 0.0, TEMPERATURE: 1.0}  # values that file names leave out
 AVERAGED = "-use-averaged-model"

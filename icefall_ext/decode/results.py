@@ -73,10 +73,11 @@ class ResultFiles:
         return self.folder / f"decoding-{self.common.part}-{self.suffix}.json"
 
     def is_made_from(self, key: str) -> bool:
-        """Whether an earlier run decoded the same, and nothing touched its recogs since."""
+        """Whether an earlier run decoded the same, all of it, and nothing touched its recogs since."""
         try:
             earlier = json.loads(self.decoding.read_text(encoding="utf-8"))
-            return earlier["made_from"] == key and earlier["recogs_digest"] == digest_of_file(self.recogs)
+            whole = earlier["made_from"] == key and not earlier["failed"]
+            return whole and earlier["recogs_digest"] == digest_of_file(self.recogs)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 

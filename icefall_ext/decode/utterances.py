@@ -33,11 +33,14 @@ class Utterances:
     def read(path: Path, script: str, tones: str = "citation", tone5: str = "south") -> Utterances:
         cuts, ids, durations, references = [], [], [], {}
         for cut in read_jsonl(path):
-            durations.append(duration_of(cut, path))
-            id, text = str(cut["id"]), text_of(cut, script, tones, tone5)
+            try:
+                id, seconds, text = str(cut["id"]), duration_of(cut, path), text_of(cut, script, tones, tone5)
+            except (KeyError, IndexError, TypeError, AttributeError):
+                raise UserError(f"{path}: line {len(ids) + 1} is not a cut; run stage 4 again") from None
             if not id or len(id.split()) != 1 or id.strip() != id:
                 raise UserError(f"{path}: {id!r}: an id is one word without white space, or results cannot hold it")
             ids.append(id)
+            durations.append(seconds)
             cuts.append(json.dumps(cut, ensure_ascii=False))
             if text:
                 references[id] = text

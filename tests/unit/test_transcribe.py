@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_read_is_one_line_and_does_not_stop_the_others(run
     status, out, err = run(good, *(tmp_path / name for name in bad), good)
     lines = err.splitlines()
     assert status == 1 and len(out.splitlines()) == 2 and len(lines) == len(bad) + 1
-    for name, line, said in zip(bad, lines, ["no such file", "no ffmpeg", "no ffmpeg", "NaN", "holds no audio"]):
+    for name, line, said in zip(bad, lines, ["No such file", "no ffmpeg", "no ffmpeg", "NaN", "holds no audio"]):
         assert str(tmp_path / name) in line and said in line
     assert "5 of 7 files" in lines[-1]
     assert run(tmp_path / "none.wav")[0] == 1
@@ -132,7 +132,8 @@ def test_the_program_ends_with_status_1_where_a_file_failed_and_still_prints_the
     command = [sys.executable, "-m", "icefall_ext.bin.transcribe", "--exp-dir", str(models / "hanlo"), str(good)]
     result = subprocess.run([*command, str(tmp_path / "none.wav")], capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout.startswith(f"{good}\t")
-    assert result.stderr.splitlines()[0] == f"python -m icefall_ext.bin.transcribe: {tmp_path}/none.wav: no such file"
+    name = "python -m icefall_ext.bin.transcribe"
+    assert result.stderr.splitlines()[0] == f"{name}: {tmp_path}/none.wav: No such file or directory"
 
 
 # ---------------------------------------------------------------- formats
