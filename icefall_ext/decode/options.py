@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from math import isfinite
 from pathlib import Path
 
 from icefall_ext.cli import option, required
@@ -80,8 +81,8 @@ def sweep(methods: list[str], lists: dict[str, list], sources: dict[str, str]) -
     for method in dict.fromkeys(methods):
         names = [name for name in OPTIONS_OF[method] if name not in (LM, HOTWORDS) or name in sources]
         for name in names:
-            if not lists[name]:
-                raise UsageError(f"--{name.replace('_', '-')}: needs a value")
+            if not lists[name] or not all(map(isfinite, lists[name])):
+                raise UsageError(f"--{name.replace('_', '-')} {lists[name]}: needs numbers")
         own = tuple((name, sources[name]) for name in names if name in sources)
         combinations = product(*(dict.fromkeys(lists[name]) for name in names))
         settings += [Setting(method, tuple(zip(names, values)), own) for values in combinations]

@@ -64,21 +64,26 @@ class Transcriber:
         waiting: list[_Piece] = []
         for path in paths:
             transcript = Transcript(path)
-            try:
-                for start, samples in in_pieces(read_audio(path), self._limits.piece):
-                    if self._is_full(waiting, len(samples)):
-                        self._decode(waiting)
-                        waiting = []
-                        yield from complete
-                        complete = []
-                    waiting.append(_Piece(transcript, start, samples))
-                    transcript.duration = (start + len(samples)) / SAMPLE_RATE
-            except UserError as error:
-                transcript.error = error
+            for piece in self._pieces(transcript):
+                if self._is_full(waiting, len(piece.samples)):
+                    self._decode(waiting)
+                    waiting = []
+                    yield from complete
+                    complete = []
+                waiting.append(piece)
+            if transcript.error:
                 waiting = [piece for piece in waiting if piece.of is not transcript]
             complete.append(transcript)
         self._decode(waiting)
         yield from complete
+
+    def _pieces(self, transcript: Transcript) -> Iterator[_Piece]:
+        try:
+            for start, samples in in_pieces(read_audio(transcript.path), self._limits.piece):
+                transcript.duration = (start + len(samples)) / SAMPLE_RATE
+                yield _Piece(transcript, start, samples)
+        except UserError as error:
+            transcript.error = error
 
     def _is_full(self, waiting: list[_Piece], samples: int) -> bool:
         longest = max(samples, *(len(piece.samples) for piece in waiting), 0)

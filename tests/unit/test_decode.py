@@ -373,6 +373,7 @@ def test_folder_whose_name_a_file_has_fails_before_the_encoder_runs(case, monkey
         (["--methods", "greedy_search", "--beam", "9"], "--beam [9.0]: has no use without a method"),
         (["--lm", "/no/such.arpa"], "/no/such.arpa: no such file"),
         (["--temperature", "0"], "temperature 0.0"),
+        (["--blank-penalty", "0", "nan"], "--blank-penalty [0.0, nan]: needs numbers"),
         (["--max-duration", "0"], "--max-duration 0"),
         (["--epoch", "1", "--iter", "3"], "--epoch 1, --iter 3"),
         (["--part", "a/b"], "--part a/b"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_experiment import make_experiment, noise, write_audio
+from tiny_experiment import make_cuts, make_experiment, noise, write_audio, write_cuts
 
 from icefall_ext.bin import transcribe
 from icefall_ext.cli import parse
@@ -64,6 +64,31 @@ def test_one_line_for_each_file_in_their_order_the_same_alone_and_together(run, 
     assert (status, err) == (0, "") and list(texts(out)) == ["3.wav", "1.wav", "2.wav"]
     assert out == "".join(run(path)[1] for path in paths) == run(*paths, "--max-duration", "15")[1]
     assert all(texts(out).values())
+
+
+def test_a_file_gives_the_text_that_its_cut_gives_in_a_test_set(run, models, tmp_path):
+    from icefall_ext.bin import decode
+
+    (tmp_path / "exp").mkdir()
+    for name in ("epoch-1.pt", "epoch-2.pt", "lang"):
+        (tmp_path / "exp" / name).symlink_to(models / "hanlo" / name)
+    cuts = write_cuts(tmp_path / "cuts.jsonl", make_cuts(tmp_path / "audio"))
+    argv = ["--exp-dir", str(tmp_path / "exp"), "--cuts", str(cuts), "--device", "cpu", "--timestamps"]
+    decode.main(parse(decode.Config, [*argv, "--methods", "modified_beam_search"]))
+    stamps = next((tmp_path / "exp" / "modified_beam_search").glob("timestamps-*")).read_text(encoding="utf-8")
+    of_cuts = {f"{item['id']}.wav": " ".join(item["text"].split()) for item in map(json.loads, stamps.splitlines())}
+    assert texts(run(tmp_path / "audio")[1]) == of_cuts
+
+
+def test_model_that_diverged_ends_the_program_and_is_no_fault_of_a_file(run, models, tmp_path):
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "lang").symlink_to(models / "hanlo" / "lang")
+    content = load_checkpoint(models / "hanlo" / "epoch-1.pt")
+    content["model"]["encoder.backbone.encoder.layer_norm.bias"].fill_(float("nan"))
+    save_checkpoint(tmp_path / "exp" / "epoch-1.pt", content)
+    paths = [write_audio(tmp_path / f"{n}.wav", 8.0, n) for n in range(3)]
+    with pytest.raises(UserError, match="the encoder gives NaN"):
+        run(*paths, "--use-averaged-model", "false", "--max-duration", "15", model=tmp_path / "exp")
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "A.WAV", "臺語 一.wav"])
