@@ -3,7 +3,8 @@
 Two models of random weights. `flat` is one at its start: all tokens nearly alike, every hypothesis says something on
 every frame, which is the most work there can be. `sure` speaks like a trained one: four frames in five are blank, and
 the best token has nine tenths of the probability. All methods take turns, so that a noisy minute meets them all; shown
-are medians. A frame is 40 ms of speech.
+are medians. A frame is 40 ms of speech. The first row is no search: it scores every frame after the same context, which
+is the arithmetic that the fastest search must do.
 
     python -m benchmarks.bench_search                                                      # in the k2 lane: with k2
 """
@@ -35,6 +36,7 @@ ICEFALL = {  # frames/s of its own searches, measured earlier: two cores, V 500,
     ("greedy", 32): 80_000, ("modified beam 4", 32): 13_000, ("fast beam, k2", 32): 1_400,
     ("greedy", 1): 20_000, ("modified beam 4", 1): 3_000, ("fast beam, k2", 1): 1_000,
 }
+FLOOR = "(one context, scored alone)"
 GROWTH_BASE = {"T": 100, "B": 8, "V": 500, "beam": 2}
 GROWTH_FACTORS = (1, 2, 4, 8)
 Decode = Callable[[], object]
@@ -106,7 +108,7 @@ def compare(kind: str, batch: int, cfg: Config) -> None:
     predictor, joiner = build(kind, cfg.vocab_size, cfg.dim)
     encoder_out = encoder_output(kind, joiner, batch, cfg.frames)
     lengths = torch.full((batch,), cfg.frames)
-    methods = {
+    methods: dict[str, TransducerSearch] = {
         "greedy": make_search("greedy_search", predictor, joiner),
         "modified beam 4": make_search("modified_beam_search", predictor, joiner),
         "modified beam 4, trigram": make_search("modified_beam_search", predictor, joiner, lms=[(trigram(cfg), 0.3)]),
@@ -115,7 +117,8 @@ def compare(kind: str, batch: int, cfg: Config) -> None:
     }
     if has("k2"):
         methods["fast beam, k2"] = make_search("fast_beam_search", predictor, joiner, backend="k2")
-    seconds = take_turns({name: decoding(search, encoder_out, lengths) for name, search in methods.items()}, cfg.rounds)
+    decodes = {name: decoding(search, encoder_out, lengths) for name, search in methods.items()}
+    seconds = take_turns({FLOOR: scoring_alone(predictor, joiner, encoder_out), **decodes}, cfg.rounds)
     for name, times in seconds.items():
         frames = batch * cfg.frames
         against = "fast beam, k2" if name.startswith("fast") and has("k2") else None
@@ -130,6 +133,18 @@ def compare(kind: str, batch: int, cfg: Config) -> None:
 
 def decoding(search: TransducerSearch, encoder_out: Tensor, lengths: Tensor) -> Decode:
     return lambda: search(encoder_out, lengths)
+
+
+def scoring_alone(predictor: StatelessPredictor, joiner: Joiner, encoder_out: Tensor) -> Decode:
+    """What no search that scores a batch frame by frame can do without, and nothing else."""
+
+    @torch.inference_mode()
+    def score() -> None:
+        am, lm = joiner.encoder_proj(encoder_out), joiner.decoder_proj(predictor.start(1)[0])
+        for frame in range(am.shape[1]):
+            joiner(am[:, frame], lm, project_input=False).argmax(-1)
+
+    return score
 
 
 def take_turns(methods: dict[str, Decode], rounds: int) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from icefall_ext.errors import UsageError, UserError
-from icefall_ext.transducer.search import base, k2_fast_beam, make_search
+from icefall_ext.transducer.search import base, greedy, k2_fast_beam, make_search
 from tests.search_toys import (
     Scores,
     all_alignments,
@@ -52,6 +52,22 @@ def test_greedy_search_takes_the_best_token_until_blank_or_the_limit(max_symbols
         tokens, frames, score = slow_greedy(Scores(*model, encoder_out[n]), int(lengths[n]), max_symbols)
         assert (result.tokens, result.best.frames) == (tokens, frames)
         assert result.best.score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("look_ahead", [(1, 1), (24, 2), (24, 5), (1000, 1000)])
+@pytest.mark.parametrize("max_symbols", [1, 3])
+def test_how_far_greedy_search_looks_ahead_changes_nothing(look_ahead, max_symbols, monkeypatch):
+    model = toy_model(9, blank=2.5)
+    encoder_out, lengths = toy_batch(12, 30)
+    monkeypatch.setattr(greedy, "LOOK_AHEAD_CPU", look_ahead)
+    results = make_search("greedy_search", *model, max_symbols=max_symbols)(encoder_out, lengths)
+    distances = set()
+    for n, result in enumerate(results):
+        tokens, frames, score = slow_greedy(Scores(*model, encoder_out[n]), int(lengths[n]), max_symbols)
+        assert (result.tokens, result.best.frames) == (tokens, frames)
+        assert result.best.score == pytest.approx(score, abs=1e-4)
+        distances |= {after - before for before, after in zip(frames, frames[1:])}
+    assert {1, 2, 3, 5, 6} <= distances, "tokens must fall on both sides of where a look ahead ends"
 
 
 @pytest.mark.parametrize("beam", [1, 2, 4, 11])

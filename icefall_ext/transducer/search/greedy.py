@@ -19,6 +19,10 @@ from icefall_ext.transducer.search.base import PerStream, SearchState, Transduce
 from icefall_ext.transducer.search.memory import Emissions, Outputs, to_device
 from icefall_ext.transducer.search.types import Hypothesis, Result
 
+# Pairs of frame and context scored at once, and frames of one stream among them. What lies behind a token is scored for
+# nothing, but every round costs a fixed time: at these sizes the two are even.
+LOOK_AHEAD_CPU, LOOK_AHEAD_GPU = (64, 8), (1024, 32)
+
 
 @dataclass
 class GreedyStreams(PerStream):
@@ -49,8 +53,6 @@ class GreedySearch(TransducerSearch):
             raise UsageError(f"greedy search: max_symbols {self.max_symbols} must be positive, and nbest "
                              f"{self.nbest} can only be 1; take modified_beam_search for more")
 
-        self._pairs_at_once = 32 if self.device.type == "cpu" else 1024  # beyond, time grows in proportion
-
     @torch.inference_mode()
     def start(self, batch: int) -> GreedyState:
         outputs = Outputs(self.predictor, self.vocab_size, self.joiner.decoder_proj)
@@ -61,21 +63,21 @@ class GreedySearch(TransducerSearch):
     def feed(self, state: GreedyState, encoder_out: Tensor, lengths: Tensor) -> None:
         frames, lengths = self.prepare(encoder_out, lengths)
         streams = state.streams.map(np.copy)
-        position, symbols, ahead = np.zeros_like(lengths), np.zeros_like(lengths), 1
+        position, symbols = np.zeros_like(lengths), np.zeros_like(lengths)
+        pairs_at_once, furthest = LOOK_AHEAD_CPU if self.device.type == "cpu" else LOOK_AHEAD_GPU
         while len(alive := np.flatnonzero(position < lengths)):
+            ahead = min(max(pairs_at_once // len(alive), 1), furthest)
             wanted = position[alive, None] + np.arange(ahead)
-            exists = wanted < lengths[alive, None]
             best, token = self._best(frames, alive, wanted, state.outputs[0][streams.row[alive]])
-            speaks = (token != BLANK) & exists
-            blanks = np.where(speaks.any(1), speaks.argmax(1), exists.sum(1))
-            streams.score[alive] += np.where(np.arange(ahead) < blanks[:, None], best, 0.0).sum(1)
+            stops = np.ones((len(alive), ahead + 1), dtype=bool)
+            stops[:, :-1] = (token != BLANK) | (wanted >= lengths[alive, None])
+            blanks = stops.argmax(1)
             position[alive] += blanks
             symbols[alive[blanks > 0]] = 0
-            ahead = int(np.clip(2 * blanks.mean(), 1, max(1, self._pairs_at_once // len(alive))))
+            speaks = (blanks < ahead) & (position[alive] < lengths[alive])
+            streams.score[alive] += np.where(np.arange(ahead) < (blanks + speaks)[:, None], best, 0.0).sum(1)
 
-            speaking = np.flatnonzero(speaks.any(1))
-            speakers, tokens = alive[speaking], token[speaking, blanks[speaking]]
-            streams.score[speakers] += best[speaking, blanks[speaking]]
+            speakers, tokens = alive[speaks], token[speaks, blanks[speaks]]
             self._emit(state, streams, speakers, tokens.tolist(), streams.frame[speakers] + position[speakers])
             symbols[speakers] += 1
             full = speakers[symbols[speakers] == self.max_symbols]

@@ -82,21 +82,21 @@ class Outputs:
     def extend(self, rows: list[int], tokens: list[int]) -> list[int]:
         """The rows of the contexts in `rows`, each followed by its entry of `tokens`."""
         contexts, row_of, vocab_size, modulus = self._contexts, self._row_of, self._vocab_size, self._modulus
-        keys = [contexts[row] % modulus * vocab_size + token for row, token in zip(rows, tokens)]
-        known, before, last = len(contexts), [], []
-        for key, row, token in zip(keys, rows, tokens):
+        known, before, last, reached = len(contexts), [], [], []
+        for row, token in zip(rows, tokens):
+            key = contexts[row] % modulus * vocab_size + token
             if key not in row_of:
                 row_of[key] = len(contexts)
                 contexts.append(key if self._limited else len(contexts))
                 before.append(row)
                 last.append(token)
+            reached.append(row_of[key])
         if before:
-            device = self._values.device
-            before, last = torch.tensor(before, device=device), torch.tensor(last, device=device)
+            before, last = (to_device(np.array(part), self._values.device) for part in (before, last))
             values, states = self._stepper.step(last, tuple(part.index_select(0, before) for part in self._states))
             self._values = _write(self._values, known, self._transform(values))
             self._states = tuple(_write(part, known, new) for part, new in zip(self._states, states))
-        return [row_of[key] for key in keys]
+        return reached
 
     def forget_all_but(self, rows: np.ndarray) -> np.ndarray:
         """Drop the other rows; returns `rows` under their new numbers."""
