@@ -40,6 +40,7 @@ main() {
   parse_options "$@"
   [ "$stage" -le "$stop_stage" ] || fail "--stage $stage: is after --stop-stage $stop_stage"
   [ "$stop_stage" -le "$last" ] || fail "--stop-stage $stop_stage: the last stage here is $last"
+  ! declare -F recipe_settings >/dev/null || recipe_settings
   data_paths
   [ -n "$exp_dir" ] || exp_dir="exp/$recipe-$corpus"
   if [ "$list_stages" = false ]; then
@@ -51,7 +52,9 @@ main() {
     stages_dir="$data_dir/stages"
     mkdir -p "$stages_dir" "$exp_dir" 2>/dev/null && [ -w "$stages_dir" ] ||
       fail "--data-dir $data_dir, --exp-dir $exp_dir: one cannot be made or written to; give another"
-    take_lock "$data_dir"
+    # Runs of the later stages alone (the rows of a table) may share the data.
+    [ "$stage" -gt 4 ] || take_lock 9 "$data_dir"
+    [ "$stop_stage" -le 4 ] || take_lock 8 "$exp_dir"
     trap stage_failed EXIT
   fi
   data_stages

@@ -56,20 +56,20 @@ run() {
   "$@"
 }
 
-# take_lock DIR: two runs that write the same files would spoil both. The lock is on an open file, which every program
+# take_lock FD DIR: two runs that write the same files would spoil both. The lock is on an open file, which every program
 # started from here inherits: it holds until the last of them has ended, also when this shell is killed before it.
 take_lock() {
-  exec 9>>"$1/.lock"
-  if ! python -c "$lock_nine"; then
-    fail "$1: process $(cat "$1/.lock"), or what it started, is working there; wait for it, or give another --data-dir"
+  eval "exec $1>>\"\$2/.lock\""
+  if ! python -c "$lock_it" "$1"; then
+    fail "$2: process $(cat "$2/.lock"), or what it started, is working there; wait for it, or give another folder"
   fi
-  echo $$ >"$1/.lock"
+  echo $$ >"$2/.lock"
 }
 
-lock_nine='
-import fcntl
+lock_it='
+import fcntl, sys
 try:
-    fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     raise SystemExit(1)
 except OSError:

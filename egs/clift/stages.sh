@@ -47,12 +47,10 @@ recipe_settings() {
 }
 
 recipe_stages() {
-  local IFS=$'\n' script phase pretrained="" source="$encoder" init="" phase_list="phase1 phase2" part
+  local IFS=$'\n' script phase pretrained="" source="$encoder" init="" tested scoring # lists are lines
   set -f
   local train_cuts="$cuts_dir/${corpus}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${corpus}_cuts_dev.jsonl.gz"
   local test_cuts="$cuts_dir/${corpus}_cuts_test.jsonl.gz" lang="$data_dir/lang_bbpe_${vocab_size}"
-  local tested tested_lines
-  [ "$phases" = two ] || phase_list=phase2
   local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --model.predictor "$predictor"
     --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
     --device "$device" --threads "$threads")
@@ -96,17 +94,29 @@ recipe_stages() {
       "${shared[@]}"
   fi
 
-  tested=(phase2)
-  [ "$phases" = direct ] || tested=(phase1 phase2)
-  tested_lines=$(for phase in "${tested[@]}"; do
-    [ "$phase" = phase1 ] && echo "$exp_dir/phase1/epoch-$phase1_epochs.pt" || echo "$exp_dir/phase2/epoch-$phase2_epochs.pt"
-  done)
-  if stage 8 "decode" --reads "$test_cuts" $tested_lines --options methods epoch avg search_backend \
-    --writes $(for phase in "${tested[@]}"; do for_each "$exp_dir/$phase/{}" ${methods//,/$IFS}; done); then
+  tested=(phase1 phase2)
+  [ "$phases" = two ] || tested=(phase2)
+  local trained="$exp_dir/phase2/epoch-$phase2_epochs.pt${init:+$IFS$init/epoch-$phase1_epochs.pt}"
+  if stage 8 "decode" --reads "$test_cuts" $trained --options methods epoch avg search_backend \
+    --writes $(for_each "$exp_dir/{}/decoded-test.txt" "${tested[@]}"); then
     for phase in "${tested[@]}"; do
       run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
-        --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" --device "$device"
+        --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
+        --device "$device" --threads "$threads" --list "$exp_dir/$phase/decoded-test.txt"
     done
+  fi
+
+  local train_text="$text_dir/${corpus}_supervisions_train.jsonl.gz"
+  if stage 9 "score and report" --reads "$test_cuts" "$train_text" \
+    $(for_each "$exp_dir/{}/decoded-test.txt" "${tested[@]}") --options sandhi \
+    --writes "$exp_dir/report/index.html"; then
+    for phase in "${tested[@]}"; do
+      script=hanlo scoring=(--readings "$train_text")
+      [ "$phase" = phase2 ] || script=tailo scoring=(--written-tones "$sandhi")
+      run python -m icefall_ext.bin.score --script "$script" --manifest "$test_cuts" "${scoring[@]}" \
+        --recogs $(cat "$exp_dir/$phase/decoded-test.txt") --name test
+    done
+    run python -m icefall_ext.bin.report --exp-dir "$exp_dir" --cuts "$test_cuts"
   fi
   set +f
 }

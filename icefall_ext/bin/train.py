@@ -25,6 +25,8 @@ from icefall_ext.train.config import MAY_DIFFER, LoopConfig, LossConfig
 from icefall_ext.transducer.model import ModelConfig
 
 if TYPE_CHECKING:
+    import torch
+
     from icefall_ext.data.index import CutIndex
     from icefall_ext.transducer.model import TransducerModel
 
@@ -62,34 +64,33 @@ def main(cfg: Config) -> None:
     check(cfg)
     import torch
 
-    from icefall_ext.optim.groups import parameter_groups
-    from icefall_ext.optim.scaled_adam import ScaledAdam
     from icefall_ext.train.devices import choose_device, set_threads
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.scan import try_largest_batches
     from icefall_ext.train.trainer import Trainer, TrainingData
     from icefall_ext.train.transducer_objective import TransducerObjective
+    from icefall_ext.train.world import World
 
     device = choose_device(cfg.device)
     bpe = ByteBPE.load(cfg.lang_dir)
-    torch.manual_seed(cfg.train.seed)
-    model = build_model(cfg, bpe)
-    folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE)
-    keep_lang(cfg)
-    data = TrainingData(index(cfg, model, bpe, "train"), index(cfg, model, bpe, "valid"), cfg.batch, cfg.workers)
-    set_threads(cfg.threads, model, device)
-    show_parameters(model)
-    model.to(device)
-    optimizer = ScaledAdam(
-        parameter_groups(model, cfg.train.lr, learning_rate_scales(model, cfg.new_lr_scale)),
-        lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
-    )
-    objective = TransducerObjective(model, cfg.loss)
-    system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones, "tone5": cfg.tone5}
-    trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system)
-    if cfg.scan == "yes" or (cfg.scan == "auto" and device.type == "cuda"):
-        try_largest_batches(trainer)
-    trainer.fit()
+    with World.start(device) as world:
+        torch.manual_seed(cfg.train.seed)
+        model = build_model(cfg, bpe)
+        with world.first_process_first():  # it makes the files that the others read
+            folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE) if world.first else RunFolder(cfg.exp_dir)
+            if world.first:
+                keep_lang(cfg)
+            train, valid = (index(cfg, model, bpe, part) for part in ("train", "valid"))
+        set_threads(cfg.threads, model, device)
+        show_parameters(model)
+        optimizer = build_optimizer(cfg, model.to(device))
+        objective = TransducerObjective(model, cfg.loss)
+        system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones, "tone5": cfg.tone5}
+        data = TrainingData(train, valid, cfg.batch, cfg.workers, world)
+        trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system)
+        if cfg.scan == "yes" or (cfg.scan == "auto" and device.type == "cuda"):
+            try_largest_batches(trainer)
+        trainer.fit()
 
 
 def check(cfg: Config) -> None:
@@ -123,6 +124,15 @@ def build_model(cfg: Config, bpe: ByteBPE) -> TransducerModel:
     kept = same_tokens(cfg.lang_dir, earlier / "lang")
     hand_over(model, weights.tensors, kept, f"{weights.source}, {weights.suffix}")
     return model
+
+
+def build_optimizer(cfg: Config, model: TransducerModel) -> torch.optim.Optimizer:
+    from icefall_ext.optim.groups import parameter_groups
+    from icefall_ext.optim.scaled_adam import ScaledAdam
+
+    scales = learning_rate_scales(model, cfg.new_lr_scale)
+    groups = parameter_groups(model, cfg.train.lr, scales)
+    return ScaledAdam(groups, lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale)
 
 
 def keep_lang(cfg: Config) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import time
 from collections import defaultdict
@@ -12,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from icefall_ext import console
+from icefall_ext.data.loading import SpeechBatch
 from icefall_ext.train.objective import Loss
+from icefall_ext.train.world import World
 
 
 @dataclass
@@ -26,12 +30,28 @@ class Sums:
     waited: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, loss: Loss, utterances: int, seconds_of_audio: float) -> None:
-        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
-            self.terms[name] += float(value)
-        self.units += loss.units
-        self.utterances += utterances
-        self.seconds_of_audio += seconds_of_audio
+    def add(self, loss: Loss | None, batch: SpeechBatch, waited: float = 0.0) -> None:
+        """`loss` is None for a batch that was set aside: its time counts."""
+        self.waited += waited
+        if loss is not None:
+            for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
+                self.terms[name] += float(value)
+            self.units += loss.units
+            self.utterances += len(batch)
+            self.seconds_of_audio += batch.seconds
+
+    def over(self, world: World) -> Sums:
+        """The same over all processes; the time that was waited is of this one."""
+        total = Sums(waited=self.waited, started=self.started)
+        for terms, units, utterances, seconds in world.gather(
+            (dict(self.terms), self.units, self.utterances, self.seconds_of_audio)
+        ):
+            for name, value in terms.items():
+                total.terms[name] += value
+            total.units += units
+            total.utterances += utterances
+            total.seconds_of_audio += seconds
+        return total
 
     def means(self) -> dict[str, float]:
         return {name: value / max(self.units, 1) for name, value in self.terms.items()}
@@ -49,11 +69,12 @@ class Journal:
     """Writes what happened. A resumed training appends; lines after the batch it resumes from are of a past that did
     not last, and are dropped."""
 
-    def __init__(self, metrics_path: Path, resumed_at: int = 0):
-        self._path = metrics_path
+    def __init__(self, metrics_path: Path, resumed_at: int = 0, silent: bool = False):
+        if silent:
+            metrics_path = Path(os.devnull)
         self._started = time.monotonic() - _cut_back(metrics_path, resumed_at)
         self._stream = open(metrics_path, "a", encoding="utf-8")
-        self._board = _tensorboard(metrics_path.parent.parent / "tensorboard")
+        self._board = None if silent else _tensorboard(metrics_path.parent.parent / "tensorboard")
 
     @property
     def seconds(self) -> float:
@@ -102,11 +123,11 @@ def _tensorboard(folder: Path) -> Any:
 class Progress:
     """A bar on a terminal, a line in a log every ten seconds: loss, rate, speed, and when it will be done."""
 
-    def __init__(self, total_batches: int, done: int, every_s: float = 10.0):
-        self._total, self._first, self._every_s = total_batches, done, every_s
+    def __init__(self, total_batches: int, done: int, every_s: float = 10.0, silent: bool = False):
+        self._total, self._first, self._every_s = total_batches, done, math.inf if silent else every_s
         self._started = self._last = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             from tqdm import tqdm  # only where there is a terminal to draw on
 
             self._bar = tqdm(total=total_batches, initial=done, unit="batch", leave=False, dynamic_ncols=True)

@@ -35,6 +35,7 @@ from icefall_ext.train.guards import Guard
 from icefall_ext.train.metrics import Journal, Progress, Sums, duration, epoch_line
 from icefall_ext.train.objective import Loss, Objective
 from icefall_ext.train.run_folder import RunFolder, says
+from icefall_ext.train.world import World
 
 AFTER_WARM_UP = sys.maxsize  # a batch number that gives all validations the same weights
 log = logging.getLogger(__name__)
@@ -60,11 +61,20 @@ class TrainingData:
     limits: BatchLimits
     workers: int = 0
 
+    world: World = World()
+
+    def all_batches(self, seed: int, epoch: int) -> list[np.ndarray]:
+        return epoch_batches(
+            self.train.durations, self.train.token_counts, self.limits, seed, epoch, self.world.size
+        )
+
     def batches(self, seed: int, epoch: int) -> list[np.ndarray]:
-        return epoch_batches(self.train.durations, self.train.token_counts, self.limits, seed, epoch)
+        """Those of this process."""
+        return self.all_batches(seed, epoch)[self.world.rank :: self.world.size]
 
     def valid_batches(self) -> list[np.ndarray]:
-        return in_order(self.valid.durations, self.valid.token_counts, self.limits) if self.valid else []
+        batches = in_order(self.valid.durations, self.valid.token_counts, self.limits) if self.valid else []
+        return batches[self.world.rank :: self.world.size]
 
 
 class Trainer:
@@ -82,8 +92,9 @@ class Trainer:
         """`system` is what a checkpoint says about the model, so that it can be built again."""
         self.folder, self.model, self.objective, self.optimizer = folder, model, objective, optimizer
         self.data, self.cfg, self.device, self.system = data, cfg, device, system
+        self.world = data.world
         self.scheduler = Eden(optimizer, cfg.lr_batches, cfg.lr_epochs, cfg.lr_warmup)
-        self.average = copy.deepcopy(model).to(torch.float64).requires_grad_(False)
+        self.average = copy.deepcopy(model).to(torch.float64).requires_grad_(False) if self.world.first else None
         self.dtype = autocast_dtype(cfg.amp, device)
         self.scaler = grad_scaler(self.dtype == torch.float16)
         self.counters = Counters(average_period=cfg.average_period)
@@ -97,24 +108,29 @@ class Trainer:
         if self.counters.cur_epoch > self.cfg.epochs:
             console.kept(self.folder.path, f"{self.cfg.epochs} epochs were done")
             return
-        self.journal = Journal(self.folder.metrics, self.counters.batch_idx_train)
-        batches = self.data.batches(self.cfg.seed, self.counters.cur_epoch)
+        batches = self.data.all_batches(self.cfg.seed, self.counters.cur_epoch)
         self._say_what_begins(batches, resumed)
-        to_do = len(batches) * (self.cfg.epochs - self.counters.cur_epoch + 1) - self._next_batch
         done = self.counters.batch_idx_train
-        self.progress = Progress(done + to_do, done)
+        to_do = len(batches) // self.world.size * (self.cfg.epochs - self.counters.cur_epoch + 1) - self._next_batch
+        self.journal = Journal(self.folder.metrics, done, silent=not self.world.first)
+        self.progress = Progress(done + to_do, done, silent=not self.world.first)
         try:
             while self.counters.cur_epoch <= self.cfg.epochs:
                 self._epoch(self.data.batches(self.cfg.seed, self.counters.cur_epoch))
         finally:
             self.progress.close()
             self.journal.close()
-        guard = self.guard
-        if guard.bad_batches or guard.failed or guard.without_path:
-            says(f"left out: {guard.bad_batches} batches without a finite loss or gradient, {guard.without_path} "
-                 f"utterances without a path, {guard.failed} that could not be loaded (see the log)")
-        counters, took = self.counters, duration(self.journal.seconds)
+        self._say_what_was_done()
+
+    def _say_what_was_done(self) -> None:
+        guard, counters = self.guard, self.counters
+        of_all = self.world.gather((guard.bad_batches, guard.without_path, guard.failed))
+        bad, no_path, failed = map(sum, zip(*of_all))
+        if bad or no_path or failed:
+            says(f"left out: {bad} batches without a finite loss or gradient, {no_path} utterances without a path, "
+                 f"{failed} that could not be loaded (see the log)")
         best = f"; best validation at epoch {counters.best_valid_epoch}" if self.data.valid else ""
+        took = duration(self.journal.seconds)
         console.wrote(self.folder.path, f"{counters.batch_idx_train:,} batches in {took}{best}")
 
     def _say_what_begins(self, batches: Sequence[np.ndarray], resumed: bool) -> None:
@@ -124,7 +140,7 @@ class Trainer:
         says(f"{len(durations):,} utterances, {durations.sum() / 3600:.2f} hours, {len(batches):,} batches an epoch "
              f"({100 * padding_share(durations, batches):.1f} % padding), {self.cfg.accumulate} to a step; "
              f"{str(self.dtype or torch.float32).removeprefix('torch.')} on {self.device}, "
-             f"{torch.get_num_threads()} threads, {self.data.workers} loading processes")
+             f"{self.world.size} processes of {torch.get_num_threads()} threads, {self.data.workers} loading for each")
 
     # ---------------------------------------------------------------- an epoch
 
@@ -133,47 +149,45 @@ class Trainer:
         self.scheduler.step_epoch(counters.cur_epoch - 1)
         self.model.train()
         of_epoch, recent, pending = Sums(), Sums(), []
-        for batch in self._loaded(batches[self._next_batch :], (of_epoch, recent)):
+        for batch, waited in self._loaded(batches[self._next_batch :]):
             counters.batch_idx_train += 1
             self._next_batch += 1
+            number, last = counters.batch_idx_train, self._next_batch == len(batches)
             loss = self._backward(batch)
             if loss is not None:
                 pending.append(batch)
-                for sums in (of_epoch, recent):
-                    sums.add(loss, len(batch), batch.seconds)
-            last = self._next_batch == len(batches)
+            for sums in (of_epoch, recent):
+                sums.add(loss, batch, waited)
             stepped = self._next_batch % cfg.accumulate == 0 or last
-            if stepped and pending:
-                norm = self._step(pending)
+            norm = self._step(pending) if stepped else math.nan
+            if stepped:
                 pending = []
-            if counters.batch_idx_train % cfg.average_period == 0:
-                files.update_average(self.average, self.model, counters.batch_idx_train, cfg.average_period)
-            if recent.units and (counters.batch_idx_train % cfg.log_every < 1 or last):
-                self._log(recent, norm if stepped and recent.units else math.nan)
+            if number % cfg.average_period == 0 and self.average is not None:
+                files.update_average(self.average, self.model, number, cfg.average_period)
+            if number % cfg.log_every == 0 or last:
+                self._log(recent, norm)
                 recent = Sums()
             if stepped and not last:
                 self._between_steps()
         self._end_of_epoch(of_epoch)
 
-    def _loaded(self, batches: Sequence[np.ndarray], sums: Iterable[Sums]) -> Iterable[SpeechBatch]:
-        """Batches on the device; those that nothing could be loaded of are still counted, with no utterances."""
+    def _loaded(self, batches: Sequence[np.ndarray]) -> Iterable[tuple[SpeechBatch, float]]:
+        """Batches on the device, also those that nothing could be loaded of, and how long each was waited for."""
         loader = iter(load_batches(self.data.train, batches, self.data.workers, self.device.type == "cuda"))
         while True:
             start = time.monotonic()
             batch = next(loader, None)
             if batch is None:
                 return
-            for each in sums:
-                each.waited += time.monotonic() - start
             self.guard.loaded(batch)
-            yield batch.to(self.device)
+            yield batch.to(self.device), time.monotonic() - start
 
     def _backward(self, batch: SpeechBatch) -> Loss | None:
         """Gradients of one batch, added to those of the step; None if it was set aside."""
         if not len(batch):
             return None
         number = self.counters.batch_idx_train
-        torch.manual_seed(batch_seed(self.cfg.seed, number))
+        torch.manual_seed(batch_seed(self.cfg.seed, (number - 1) * self.world.size + self.world.rank))
         with self.autocast():
             loss = self.objective(batch, number)
         self.guard.no_path(loss.left_out)
@@ -186,7 +200,10 @@ class Trainer:
         return loss
 
     def _step(self, pending: Sequence[SpeechBatch]) -> float:
-        """One step of the optimiser; returns the norm of the gradient."""
+        """One step of the optimiser, for all processes alike; returns the norm of the gradient."""
+        if not any(self.world.gather(len(pending))):
+            return math.nan
+        self.world.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.model)
         number = self.counters.batch_idx_train
@@ -203,6 +220,9 @@ class Trainer:
         return norm
 
     def _log(self, recent: Sums, norm: float) -> None:
+        recent = recent.over(self.world)
+        if not recent.units:
+            return
         rates = sorted({group["lr"] for group in self.optimizer.param_groups})
         values = recent.means() | {"lr": rates[-1], "grad_norm": norm} | recent.speed()
         if self.scaler.is_enabled():
@@ -220,13 +240,13 @@ class Trainer:
         step = min(cfg.accumulate, number)
         if cfg.valid_interval and number % cfg.valid_interval < step:
             self._validate()
-        if number % cfg.save_every < step:
+        if number % cfg.save_every < step and self.world.first:
             self._save(self.folder.path / f"checkpoint-{number}.pt")
             for old in sorted(files.batch_checkpoints(self.folder.path).items())[: -cfg.keep_last]:
                 old[1].unlink()
 
     def _end_of_epoch(self, of_epoch: Sums) -> None:
-        counters = self.counters
+        counters, of_epoch = self.counters, of_epoch.over(self.world)
         epoch = counters.cur_epoch
         if not of_epoch.units:
             raise UserError(f"epoch {epoch}: not one batch with a finite loss; see {self.folder.path}/log")
@@ -239,6 +259,11 @@ class Trainer:
         if better_valid:
             counters.best_valid_loss, counters.best_valid_epoch = valid["loss"], epoch
         counters.cur_epoch, self._next_batch = epoch + 1, 0
+        if self.world.first:
+            self._save_epoch(epoch, better_train, better_valid)
+        epoch_line(epoch, self.cfg.epochs, of_epoch, valid, self.objective.unit)
+
+    def _save_epoch(self, epoch: int, better_train: bool, better_valid: bool) -> None:
         path = self.folder.path / f"epoch-{epoch}.pt"
         self._save(path)
         for better, name in ((better_train, "best-train-loss.pt"), (better_valid, "best-valid-loss.pt")):
@@ -248,7 +273,6 @@ class Trainer:
         if self.cfg.keep_epochs:
             for old in sorted(files.epoch_checkpoints(self.folder.path).items())[: -self.cfg.keep_epochs]:
                 old[1].unlink()
-        epoch_line(epoch, self.cfg.epochs, of_epoch, valid, self.objective.unit)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -261,10 +285,11 @@ class Trainer:
             if len(batch):
                 with self.autocast():
                     loss = self.objective(batch.to(self.device), AFTER_WARM_UP)
-                sums.add(loss, len(batch), batch.seconds)
+                sums.add(loss, batch)
         self.model.train()
-        self.journal.write("valid", self.counters.cur_epoch, self.counters.batch_idx_train, sums.means())
-        return sums.means()
+        means = sums.over(self.world).means()
+        self.journal.write("valid", self.counters.cur_epoch, self.counters.batch_idx_train, means)
+        return means
 
     # ---------------------------------------------------------------- checkpoints
 
@@ -290,7 +315,8 @@ class Trainer:
             raise UserError(f"{path}: trained on other data than there is now (cuts, tokens or limits of length have "
                             "changed since); name another folder, or remove this one to begin anew")
         files.fill_model(self.model, saved["model"], str(path))
-        files.fill_model(self.average, saved["model_avg"], str(path))
+        if self.average is not None:
+            files.fill_model(self.average, saved["model_avg"], str(path))
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scheduler.load_state_dict(saved["scheduler"])
         if saved.get("grad_scaler"):

@@ -208,7 +208,7 @@ def test_several_bad_batches_in_a_row_end_the_training_with_an_explanation(tmp_p
 
 def test_an_utterance_without_a_path_does_not_spoil_its_batch(toys, tmp_path):
     trainer = make_trainer(tmp_path / "exp", *toys)
-    batch = next(iter(trainer._loaded(trainer.data.batches(1, 1)[:1], ())))
+    batch, _ = next(iter(trainer._loaded(trainer.data.batches(1, 1)[:1])))
     alone = trainer.objective(batch, 1)
     batch.tokens[0] = list(range(3, 203))  # more tokens than frames
     with_one = trainer.objective(batch, 1)

@@ -1,0 +1,101 @@
+"""The processes of one training: one alone, or as many as torchrun started.
+
+Gradients are summed over the processes once per step, in a few flat buffers, after the last backward pass of the step.
+DistributedDataParallel, which sends each gradient while others are being computed, is not used: its hooks want every
+parameter to get its gradient exactly once in a backward pass, and the pruned loss runs the joiner several times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+_BUCKET_BYTES = 64 << 20
+_TIMEOUT = datetime.timedelta(minutes=30)  # the first process indexes the cuts while the others wait
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    @contextmanager
+    def start(device: torch.device) -> Iterator[World]:
+        """As a launcher says in RANK, LOCAL_RANK and WORLD_SIZE; alone without it. Only the first process speaks."""
+        size = int(os.environ.get("WORLD_SIZE", "1"))
+        if size == 1:
+            yield World()
+            return
+        if device.type == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        world = World(dist.get_rank(), size)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if world.first else nowhere):
+            yield world
+        dist.destroy_process_group()  # not after an error: it would wait for the others
+
+    @contextmanager
+    def first_process_first(self) -> Iterator[None]:
+        """The others enter when the first has left."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """In place, over all processes; one that had no batch gives zeros."""
+        if self.size == 1:
+            return
+        trained = [p for p in parameters if p.requires_grad]
+        for p in trained:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        for bucket in _buckets([p.grad for p in trained]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            dist.all_reduce(flat)
+            for gradient, part in zip(bucket, flat.split([gradient.numel() for gradient in bucket])):
+                gradient.copy_(part.view_as(gradient))
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, in order of rank, for all of them."""
+        if self.size == 1:
+            return [value]
+        values: list = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterable[list[Tensor]]:
+    """Of one type each, and not too large to copy."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and (gradient.dtype != bucket[0].dtype or size >= _BUCKET_BYTES):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.numel() * gradient.element_size()
+    if bucket:
+        yield bucket
