@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icefall_ext import console
 from icefall_ext.cli import group, option, required, run
+from icefall_ext.data.batches import BatchLimits
 from icefall_ext.encoders.pretraining.spec import PredictionConfig
 from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
@@ -36,6 +38,14 @@ MARK = "pretraining.json"  # in a folder that this program made
 @dataclass
 class PretrainedConfig(EncoderConfig):
     source: str = option("random:mel-mini", "random:SIZE, or what EncoderConfig.source says, to learn on from there")
+
+
+@dataclass
+class Batches(BatchLimits):
+    """Units count as tokens: one a frame."""
+
+    max_duration: float = option(25.0, "seconds of audio in a batch, padding included")
+    max_tokens: int = option(10**9, "units in a batch, padding included")
 
 
 @dataclass
@@ -61,7 +71,6 @@ class Config:
     valid_share: float = option(0.03, "share of the utterances to watch progress on")
     min_seconds: float = option(1.0, "leave out shorter utterances")
     max_seconds: float = option(20.0, "leave out longer utterances")
-    batch_seconds: float = option(100.0, "seconds of audio in a batch, padding included")
     kmeans_hours: float = option(2.0, "hours of audio that the clusters are found in")
     avg: int = option(1, "average the model over so many of the last epochs")
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one")
@@ -69,6 +78,7 @@ class Config:
     workers: int = option(1, "processes that load audio")
     encoder: PretrainedConfig = group(PretrainedConfig, "speech encoder")
     prediction: PredictionConfig = group(PredictionConfig, "masked prediction")
+    batch: Batches = group(Batches, "batches")
     train: Loop = group(Loop, "loop")
 
 
@@ -93,16 +103,13 @@ def main(cfg: Config) -> None:
 
 
 def check(cfg: Config) -> None:
-    for part in (cfg.encoder, cfg.prediction, cfg.train):
+    for part in (cfg.encoder, cfg.prediction, cfg.batch, cfg.train):
         part.check()
     for path in cfg.cuts:
         if not path.is_file():
             raise UserError(f"{path}: no such file; prepare_audio_cuts makes cuts from a folder of audio")
     if not 0 < cfg.min_seconds < cfg.max_seconds:
         raise UsageError(f"--min-seconds {cfg.min_seconds}, --max-seconds {cfg.max_seconds}: nothing lies between")
-    if cfg.batch_seconds < cfg.max_seconds:
-        raise UsageError(f"--batch-seconds {cfg.batch_seconds}: less than one utterance of --max-seconds "
-                         f"{cfg.max_seconds}")
     if not 0 < cfg.valid_share < 1:
         raise UsageError(f"--valid-share {cfg.valid_share}: must lie between 0 and 1")
     if cfg.iterations < 1 or not 1 <= cfg.avg <= cfg.train.epochs:
@@ -183,24 +190,23 @@ def make_data(
     layer: int, device: torch.device,
 ) -> TrainingData:
     """Units for all utterances; a log-mel encoder that starts from nothing also learns the scale of its energies."""
-    from icefall_ext.data.batches import BatchLimits
     from icefall_ext.encoders.pretraining import features as of
-    from icefall_ext.encoders.pretraining.units import NO_TOKEN_LIMIT, Labelling, batches_of, some
+    from icefall_ext.encoders.pretraining.units import Labelling, batches_of, some
     from icefall_ext.train.trainer import TrainingData
 
     sample = 3600 * cfg.kmeans_hours
     if encoder.architecture.model_type == "log-mel-hubert" and cfg.encoder.source.startswith("random:"):
         numbers = some(audio, min(sample, 600.0), cfg.train.seed)
-        of.fit_log_mel(encoder, (b.to(device) for b in batches_of(audio, numbers, cfg.batch_seconds, cfg.workers)))
+        of.fit_log_mel(encoder, (b.to(device) for b in batches_of(audio, numbers, cfg.batch, cfg.workers)))
     if earlier is None:
         features, made_by = of.Mfcc(encoder).to(device), ""
     else:
         features, made_by = of.HiddenLayer(earlier.to(device), layer), digest_of_encoder(earlier)
     clusters, seed = cfg.prediction.clusters, cfg.train.seed
     key = json.dumps([str(features), made_by, clusters, seed, sample, encoder.architecture.to_dict()])
-    labelling = Labelling(features, clusters, seed, sample, cfg.batch_seconds, cfg.workers, device, key)
+    labelling = Labelling(features, clusters, seed, sample, cfg.batch, cfg.workers, device, key)
     train, valid = labelling.index_parts(audio, path / "data", cfg.valid_share)
-    return TrainingData(train, valid, BatchLimits(cfg.batch_seconds, NO_TOKEN_LIMIT), cfg.workers)
+    return TrainingData(train, valid, cfg.batch, cfg.workers)
 
 
 def hours(index: CutIndex) -> float:
@@ -220,15 +226,16 @@ def judge(model: MaskedPrediction, data: TrainingData, clusters: int, device: to
 
     from icefall_ext.data.loading import load_batches
     from icefall_ext.encoders.pretraining.units import shares
-    from icefall_ext.train.metrics import Sums
     from icefall_ext.train.pretraining_objective import PretrainingObjective, perplexity
     from icefall_ext.train.run_folder import says
 
-    objective, sums = PretrainingObjective(model.eval()), Sums()
+    objective, sums, masked = PretrainingObjective(model.eval()), Counter(), 0
     with torch.no_grad():
         for batch in load_batches(data.valid, data.valid_batches()):
-            sums.add(objective(batch.to(device), 1), len(batch), batch.seconds)
-    values = sums.means()
+            loss = objective(batch.to(device), 1)
+            sums.update({"loss": float(loss.total), **{name: float(value) for name, value in loss.terms.items()}})
+            masked += loss.units
+    values = {name: value / max(masked, 1) for name, value in sums.items()}
     frequent = int(shares(data.train, clusters).argmax())
     guess = float(shares(data.valid, clusters)[frequent])
     there = float(perplexity(torch.from_numpy(shares(data.valid, clusters))))

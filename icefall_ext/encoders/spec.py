@@ -197,7 +197,7 @@ class Architecture:
         )
 
 
-def _log_mel(stack: int, bins: int = 80) -> dict[str, Any]:
+def log_mel(stack: int, bins: int = 80) -> dict[str, Any]:
     """`stack` log-mel frames (25 ms every 10 ms) make one frame, as a single convolution would."""
     return {
         "conv_dim": [stack * bins],
@@ -230,23 +230,23 @@ _SIZES: dict[str, tuple[str, dict[str, Any], bool]] = {
         },
         True,
     ),
-    "mel-base": ("log-mel-hubert", _log_mel(2), True),
+    "mel-base": ("log-mel-hubert", log_mel(2), True),
     "mel-mini": (
         "log-mel-hubert",
         {
-            "hidden_size": 192,
-            "num_hidden_layers": 4,
+            "hidden_size": 144,
+            "num_hidden_layers": 3,
             "num_attention_heads": 4,
-            "intermediate_size": 768,
+            "intermediate_size": 576,
             "num_conv_pos_embeddings": 32,
             "num_conv_pos_embedding_groups": 8,
-            **_log_mel(2),
+            **log_mel(4),
         },
         True,
     ),
     "tiny": ("hubert", {**_TINY, "conv_dim": [16] * 7}, False),
     "tiny-xls-r": ("wav2vec2", {**_TINY, **_PRE_NORM, "conv_dim": [16] * 7}, True),
-    "tiny-mel": ("log-mel-hubert", {**_TINY, **_log_mel(2)}, True),
+    "tiny-mel": ("log-mel-hubert", {**_TINY, **log_mel(2)}, True),
 }
 
 

@@ -26,7 +26,6 @@ from icefall_ext.encoders.pretraining import kmeans
 from icefall_ext.errors import UserError
 from icefall_ext.files import atomic_path, open_jsonl_for_writing, read_jsonl
 
-NO_TOKEN_LIMIT = 2**31
 Features = Callable[[SpeechBatch], list[Tensor]]
 
 
@@ -58,7 +57,7 @@ class Labelling:
     clusters: int
     seed: int
     sample_seconds: float  # of audio that the clusters are found in
-    batch_seconds: float
+    limits: BatchLimits
     workers: int
     device: torch.device
     key: str
@@ -109,7 +108,7 @@ class Labelling:
         return units
 
     def _batches(self, audio: CutIndex, numbers: np.ndarray) -> Iterator[SpeechBatch]:
-        for batch in batches_of(audio, numbers, self.batch_seconds, self.workers):
+        for batch in batches_of(audio, numbers, self.limits, self.workers):
             if len(batch) or batch.failed:
                 yield batch.to(self.device)
 
@@ -121,9 +120,8 @@ def some(index: CutIndex, seconds: float, seed: int) -> np.ndarray:
     return np.sort(order[:enough])
 
 
-def batches_of(index: CutIndex, numbers: np.ndarray, seconds: float, workers: int) -> Iterator[SpeechBatch]:
+def batches_of(index: CutIndex, numbers: np.ndarray, limits: BatchLimits, workers: int) -> Iterator[SpeechBatch]:
     """These utterances, the longest first; nothing for those that cannot be loaded."""
-    limits = BatchLimits(max_duration=seconds, max_tokens=NO_TOKEN_LIMIT)
     batches = [numbers[batch] for batch in in_order(index.durations[numbers], index.token_counts[numbers], limits)]
     return iter(load_batches(index, batches, workers))
 
