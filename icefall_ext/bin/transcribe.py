@@ -43,7 +43,7 @@ class Config(ModelChoice):
     overwrite: bool = option(False, "replace results that --out-dir holds")
     tailo_form: str = option("model", "Tai-lo: tones in digits or as diacritics, or as the model writes them",
                              choices=tuple(TAILO_FORMS))
-    max_segment: float = option(15.0, "seconds; longer audio is cut at its quietest places")
+    max_segment: float = option(0.0, "seconds; longer audio is cut in its pauses; 0: what the model learnt from")
     pause: float = option(0.8, "seconds without a new syllable that part two segments")
     max_duration: float = option(120.0, "seconds of audio in a batch")
 
@@ -69,9 +69,9 @@ def main(cfg: Config) -> int:
 
 def check(cfg: Config) -> None:
     cfg.check_model_choice()
-    if cfg.max_segment < 1 or cfg.max_duration < cfg.max_segment or cfg.pause <= 0:
-        raise UsageError(f"--max-segment {cfg.max_segment}: at least 1; --max-duration {cfg.max_duration}: at least "
-                         f"--max-segment; --pause {cfg.pause}: above 0")
+    if 0 != cfg.max_segment < 1 or cfg.max_duration < cfg.max_segment or cfg.pause <= 0:
+        raise UsageError(f"--max-segment {cfg.max_segment}: 0, or at least 1; --max-duration {cfg.max_duration}: at "
+                         f"least --max-segment; --pause {cfg.pause}: above 0")
     if cfg.hotwords and not Path(cfg.hotwords).is_file():
         raise UsageError(f"--hotwords {cfg.hotwords}: no such file")
     if cfg.out_dir and Path(cfg.out_dir).exists() and not Path(cfg.out_dir).is_dir():
@@ -114,6 +114,7 @@ def output_paths(cfg: Config, inputs: Sequence[tuple[Path, Path]]) -> list[Path 
 
 def make_transcriber(cfg: Config) -> tuple[Transcriber, Restored]:
     from icefall_ext.decode.decoder import Decoder
+    from icefall_ext.decode.pieces import usual_length
     from icefall_ext.decode.restoring import restore
     from icefall_ext.decode.searches import Resources, search_of
     from icefall_ext.decode.transcription import Limits, Transcriber
@@ -127,7 +128,7 @@ def make_transcriber(cfg: Config) -> tuple[Transcriber, Restored]:
                "max_contexts": [8], "max_states": [64], HOTWORDS: [cfg.hotword_bonus]}
     (setting,) = sweep([cfg.method], options, {HOTWORDS: cfg.hotwords} if cfg.hotwords else {})
     search, _ = search_of(setting, restored.model, resources, backend="torch")
-    limits = Limits(cfg.max_segment, cfg.max_duration, cfg.pause)
+    limits = Limits(cfg.max_segment or usual_length(cfg.exp_dir), cfg.max_duration, cfg.pause)
     return Transcriber(Decoder(restored.model, [search], device), restored.bpe, limits), restored
 
 

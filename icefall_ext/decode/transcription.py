@@ -28,9 +28,9 @@ SHOWN_AFTER = 0.3  # seconds that a subtitle stays
 class Limits:
     """All in seconds."""
 
-    piece: float = 15.0
-    batch: float = 120.0
-    pause: float = 0.8
+    piece: float
+    batch: float
+    pause: float
     segment: float = 8.0
 
 

@@ -19,7 +19,7 @@ from tiny_experiment import make_cuts, make_experiment, noise, write_audio, writ
 from icefall_ext.bin import transcribe
 from icefall_ext.cli import parse
 from icefall_ext.decode.audio import read_audio, resampled
-from icefall_ext.decode.pieces import in_pieces, quietest
+from icefall_ext.decode.pieces import best_cut, in_pieces, usual_length
 from icefall_ext.decode.timing import character_starts, joined, segments_of
 from icefall_ext.encoders.spec import EncoderConfig, named_size
 from icefall_ext.encoders.speech_encoder import SpeechEncoder
@@ -209,8 +209,9 @@ def test_results_are_replaced_only_when_asked_and_two_never_share_a_name(run, tm
         run(path, "--out-dir", other)
 
 
-@pytest.mark.parametrize("argv", [["--max-segment", "0"], ["--max-duration", "5"], ["--pause", "0"],
-                                  ["--hotwords", "/none"], ["--tailo-form", "number"], ["--epoch", "9"]])
+@pytest.mark.parametrize("argv", [["--max-segment", "0.5"], ["--max-segment", "9", "--max-duration", "5"],
+                                  ["--pause", "0"], ["--hotwords", "/none"], ["--tailo-form", "number"],
+                                  ["--epoch", "9"]])
 def test_wrong_options_are_errors_before_anything_is_written(run, tmp_path, argv):
     path = write_audio(tmp_path / "a.wav", 0.5, 1)
     with pytest.raises(UserError):
@@ -300,17 +301,37 @@ def test_pieces_hold_all_audio_and_none_is_too_long():
     pieces = list(in_pieces(iter(np.array_split(sound, 61)), 15.0))
     assert np.array_equal(np.concatenate([samples for _, samples in pieces]), sound)
     assert [start for start, _ in pieces] == np.cumsum([0, *(len(s) for _, s in pieces[:-1])]).tolist()
-    assert max(len(samples) for _, samples in pieces) <= 15 * RATE and len(pieces) <= 11
+    assert max(len(samples) for _, samples in pieces) <= 15 * RATE and len(pieces) <= 16
     assert len(list(in_pieces(iter([sound[: 15 * RATE]]), 15.0))) == 1
 
 
 def test_long_audio_is_cut_in_the_middle_of_a_pause():
     sound = noise(10.0, 1)
-    sound[int(6.0 * RATE) : int(7.0 * RATE)] *= 0.001
-    assert 6.0 < quietest(sound) / RATE < 7.0
-    sound[int(6.0 * RATE) : int(7.0 * RATE)] = 0
-    assert quietest(sound) / RATE == pytest.approx(6.5, abs=0.05)
-    assert 4.0 <= quietest(np.zeros(10 * RATE, dtype=np.float32)) / RATE <= 10.0
+    sound[int(4.0 * RATE) : int(5.0 * RATE)] *= 0.01
+    assert best_cut(sound) / RATE == pytest.approx(4.5, abs=0.05)
+    sound[int(8.0 * RATE) : int(8.4 * RATE)] = 0  # shorter, though quieter
+    sound[int(1.0 * RATE) : int(2.2 * RATE)] = 0  # longer, but what is before it would be too short
+    assert best_cut(sound) / RATE == pytest.approx(4.5, abs=0.05)
+
+
+def test_audio_without_a_pause_is_cut_where_it_is_quietest():
+    sound = noise(10.0, 1)
+    sound[int(7.0 * RATE) : int(7.3 * RATE)] *= 0.5
+    assert best_cut(sound) / RATE == pytest.approx(7.15, abs=0.06)
+    assert 4.0 <= best_cut(np.zeros(10 * RATE, dtype=np.float32)) / RATE < 10.0
+    assert 0 < best_cut(noise(1.0, 1)) < RATE
+
+
+def test_pieces_are_as_long_as_what_the_model_learnt_from(run, models, tmp_path):
+    assert usual_length(tmp_path) == 15.0
+    exp = tmp_path / "exp"
+    (exp / "data" / "train").mkdir(parents=True)
+    np.save(exp / "data" / "train" / "durations.npy", np.linspace(1, 5, 101, dtype=np.float32))
+    assert usual_length(exp) == pytest.approx(4.8)
+    for name in ("epoch-1.pt", "epoch-2.pt", "lang"):
+        (exp / name).symlink_to(models / "hanlo" / name)
+    path = write_audio(tmp_path / "a.wav", 12.0, 1)
+    assert run(path, model=exp)[1] == run(path, "--max-segment", "4.8")[1] != run(path)[1]
 
 
 def test_an_hour_of_audio_is_read_in_little_memory(tmp_path):
