@@ -27,6 +27,7 @@ from torch import Tensor
 
 from benchmarks.bench_manifests import processor
 from icefall_ext.cli import option, run
+from icefall_ext.errors import UsageError
 from icefall_ext.transducer.joiner import Joiner
 from icefall_ext.transducer.predictor import StatelessPredictor
 from icefall_ext.transducer.search import HotwordGraph, NgramLm, TransducerSearch, make_search
@@ -37,6 +38,7 @@ ICEFALL = {  # frames/s of its own searches, measured earlier: two cores, V 500,
     ("greedy", 1): 20_000, ("modified beam 4", 1): 3_000, ("fast beam, k2", 1): 1_000,
 }
 FLOOR = "(one context, scored alone)"
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GROWTH_BASE = {"T": 100, "B": 8, "V": 500, "beam": 2}
 GROWTH_FACTORS = (1, 2, 4, 8)
 Decode = Callable[[], object]
@@ -49,16 +51,19 @@ class Config:
     frames: int = option(250, "of every utterance")
     vocab_size: int = option(500, "tokens, blank included")
     dim: int = option(512, "of encoder output, predictor and joiner")
-    threads: int = option(2, "of torch")
+    threads: int = option(1, "of torch: one decoder a core is what a test set wants")
     rounds: int = option(5, "every method runs once in each")
+    clock: str = option("wall", "wall, or cpu: seconds of computing, for a machine with other work to do")
     tables: list[str] = option(["methods", "growth"], "which tables to make")
 
 
 def main(cfg: Config) -> None:
+    if cfg.clock not in CLOCKS:
+        raise UsageError(f"--clock {cfg.clock}: wall or cpu")
     torch.set_num_threads(cfg.threads)
     versions = [f"{package} {metadata.version(package)}" for package in ("torch", "numpy", "k2") if has(package)]
     print(f"`python -m benchmarks.bench_search {' '.join(sys.argv[1:])}`".replace(" `", "`"))
-    print(f"\n{cfg.threads} threads on {len(os.sched_getaffinity(0))} cores, {processor()}; "
+    print(f"\n{cfg.threads} threads, {cfg.clock} time, on {len(os.sched_getaffinity(0))} cores, {processor()}; "
           f"Python {platform.python_version()}, {', '.join(versions)}\n")
     if "methods" in cfg.tables:
         print("| model | batch | method | frames/s | lowest-highest | real-time factor | times k2's | "
@@ -118,7 +123,7 @@ def compare(kind: str, batch: int, cfg: Config) -> None:
     if has("k2"):
         methods["fast beam, k2"] = make_search("fast_beam_search", predictor, joiner, backend="k2")
     decodes = {name: decoding(search, encoder_out, lengths) for name, search in methods.items()}
-    seconds = take_turns({FLOOR: scoring_alone(predictor, joiner, encoder_out), **decodes}, cfg.rounds)
+    seconds = take_turns({FLOOR: scoring_alone(predictor, joiner, encoder_out), **decodes}, cfg)
     for name, times in seconds.items():
         frames = batch * cfg.frames
         against = "fast beam, k2" if name.startswith("fast") and has("k2") else None
@@ -147,14 +152,15 @@ def scoring_alone(predictor: StatelessPredictor, joiner: Joiner, encoder_out: Te
     return score
 
 
-def take_turns(methods: dict[str, Decode], rounds: int) -> dict[str, list[float]]:
+def take_turns(methods: dict[str, Decode], cfg: Config) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for number in range(rounds + 1):  # the first warms up
+    clock = CLOCKS[cfg.clock]
+    for number in range(cfg.rounds + 1):  # the first warms up
         for name, decode in methods.items():
-            start = time.perf_counter()
+            start = clock()
             decode()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -189,7 +195,7 @@ def growth(method: str, cfg: Config) -> None:
             search = make_search(method, predictor, joiner, backend="torch", **options)
             encoder_out = encoder_output("sure", joiner, size["B"], size["T"])
             decodes[factor] = decoding(search, encoder_out, torch.full((size["B"],), size["T"]))
-        seconds = [statistics.median(times) for times in take_turns(decodes, cfg.rounds).values()]
+        seconds = [statistics.median(times) for times in take_turns(decodes, cfg).values()]
         x, y = ([math.log(value) for value in values] for values in (GROWTH_FACTORS, seconds))
         slope = statistics.linear_regression(x, y).slope
         name = {"beam": "beam", "max_contexts": "contexts"}.get(beam, "") if letter == "beam" else letter
