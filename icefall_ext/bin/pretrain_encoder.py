@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from icefall_ext.data.index import CutIndex
     from icefall_ext.encoders.pretraining.masked_prediction import MaskedPrediction
     from icefall_ext.encoders.speech_encoder import SpeechEncoder
-    from icefall_ext.train.trainer import TrainingData
+    from icefall_ext.train.world import World
 
 MARK = "pretraining.json"  # in a folder that this program made
 
@@ -90,16 +90,20 @@ def main(cfg: Config) -> None:
     check(cfg)
     from icefall_ext.encoders.load import save_encoder
     from icefall_ext.train.devices import choose_device
+    from icefall_ext.train.world import World
 
     device = choose_device(cfg.device)
-    audio = index_audio(cfg)
-    encoder, facts = None, {}
-    for iteration in range(1, cfg.iterations + 1):
-        encoder, facts = pretrain(cfg, iteration, audio, encoder, device)
-    if cfg.out_dir.is_dir():
-        shutil.rmtree(cfg.out_dir)
-    save_encoder(encoder, cfg.out_dir)
-    write_text(cfg.out_dir / MARK, json.dumps(facts, indent=1) + "\n")
+    with World.start(device) as world:
+        with world.first_process_first():
+            audio = index_audio(cfg, world)
+        encoder, facts = None, {}
+        for iteration in range(1, cfg.iterations + 1):
+            encoder, facts = pretrain(cfg, iteration, audio, encoder, device, world)
+        if world.first:
+            if cfg.out_dir.is_dir():
+                shutil.rmtree(cfg.out_dir)
+            save_encoder(encoder, cfg.out_dir)
+            write_text(cfg.out_dir / MARK, json.dumps(facts, indent=1) + "\n")
 
 
 def check(cfg: Config) -> None:
@@ -122,7 +126,7 @@ def check(cfg: Config) -> None:
         raise UserError(f"{cfg.out_dir}: not empty, and not made by this program; name another folder for the encoder")
 
 
-def index_audio(cfg: Config) -> CutIndex:
+def index_audio(cfg: Config, world: World) -> CutIndex:
     """All utterances of a usable length, not yet with units."""
     from icefall_ext.data.index import CutIndex
     from icefall_ext.encoders.pretraining.units import gather
@@ -133,7 +137,8 @@ def index_audio(cfg: Config) -> CutIndex:
         return f"longer than {cfg.max_seconds:g} s" if seconds > cfg.max_seconds else None
 
     folder = cfg.exp_dir / "data"
-    gather(cfg.cuts, folder / "cuts.jsonl.gz")
+    if world.first:
+        gather(cfg.cuts, folder / "cuts.jsonl.gz")
     index, left_out = CutIndex.build(
         folder / "cuts.jsonl.gz", folder / "audio", lambda cut: cut["id"], lambda _: [0], reason_against,
         json.dumps([cfg.min_seconds, cfg.max_seconds]),
@@ -147,7 +152,7 @@ def index_audio(cfg: Config) -> CutIndex:
 
 
 def pretrain(
-    cfg: Config, iteration: int, audio: CutIndex, earlier: SpeechEncoder | None, device: torch.device
+    cfg: Config, iteration: int, audio: CutIndex, earlier: SpeechEncoder | None, device: torch.device, world: World
 ) -> tuple[SpeechEncoder, dict[str, object]]:
     """The encoder, and what is worth knowing about it."""
     import torch
@@ -161,7 +166,7 @@ def pretrain(
     from icefall_ext.train.pretraining_objective import PretrainingObjective
     from icefall_ext.train.restore import chosen_weights
     from icefall_ext.train.run_folder import RunFolder
-    from icefall_ext.train.trainer import Trainer
+    from icefall_ext.train.trainer import Trainer, TrainingData
 
     path = cfg.exp_dir / f"iteration-{iteration}"
     torch.manual_seed(cfg.train.seed)
@@ -169,30 +174,32 @@ def pretrain(
     layer = cfg.layer or max(1, round(2 / 3 * model.encoder.num_layers))
     if layer > model.encoder.num_layers:
         raise UsageError(f"--layer {layer}: this encoder has {model.encoder.num_layers} layers")
-    folder = RunFolder.start(cfg, path, MAY_CHANGE)
     set_threads(cfg.threads, model, device)
     model.to(device)
-    data = make_data(cfg, path, audio, model.encoder, earlier, layer, device)
+    with world.first_process_first():  # it makes the files that the others read
+        folder = RunFolder.start(cfg, path, MAY_CHANGE) if world.first else RunFolder(path)
+        train, valid = make_parts(cfg, path, audio, model.encoder, earlier, layer, device)
+    data = TrainingData(train, valid, cfg.batch, cfg.workers, world)
     optimizer = ScaledAdam(
         parameter_groups(model, cfg.train.lr, learning_rate_scales(model.encoder)),
         lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
     )
     system = {"architecture": model.encoder.architecture.to_dict(), "prediction": asdict(cfg.prediction)}
     Trainer(folder, model, PretrainingObjective(model), optimizer, data, cfg.train, device, system).fit()
+    world.wait()  # for the last checkpoint
     weights = chosen_weights(path, epoch=0, iteration=0, avg=cfg.avg, use_averaged_model=True)
     fill_model(model, weights.tensors, weights.source)
-    quality = judge(model, data, cfg.prediction.clusters, device)
+    quality = judge(model, train, valid, cfg, device)
     return model.encoder, {"iteration": iteration, "weights": weights.suffix, "hours": hours(audio), **quality}
 
 
-def make_data(
+def make_parts(
     cfg: Config, path: Path, audio: CutIndex, encoder: SpeechEncoder, earlier: SpeechEncoder | None,
     layer: int, device: torch.device,
-) -> TrainingData:
-    """Units for all utterances; a log-mel encoder that starts from nothing also learns the scale of its energies."""
+) -> tuple[CutIndex, CutIndex]:
+    """Training and validation, with units. A log-mel encoder that starts from nothing gets the scale of energies."""
     from icefall_ext.encoders.pretraining import features as of
     from icefall_ext.encoders.pretraining.units import Labelling, batches_of, some
-    from icefall_ext.train.trainer import TrainingData
 
     sample = 3600 * cfg.kmeans_hours
     if encoder.architecture.model_type == "log-mel-hubert" and cfg.encoder.source.startswith("random:"):
@@ -205,8 +212,7 @@ def make_data(
     clusters, seed = cfg.prediction.clusters, cfg.train.seed
     key = json.dumps([str(features), made_by, clusters, seed, sample, encoder.architecture.to_dict()])
     labelling = Labelling(features, clusters, seed, sample, cfg.batch, cfg.workers, device, key)
-    train, valid = labelling.index_parts(audio, path / "data", cfg.valid_share)
-    return TrainingData(train, valid, cfg.batch, cfg.workers)
+    return labelling.index_parts(audio, path / "data", cfg.valid_share)
 
 
 def hours(index: CutIndex) -> float:
@@ -220,25 +226,27 @@ def learning_rate_scales(encoder: SpeechEncoder) -> dict[str, float]:
     return {name: group.lr_scale for group in groups for name, _ in group.named_parameters}
 
 
-def judge(model: MaskedPrediction, data: TrainingData, clusters: int, device: torch.device) -> dict[str, float]:
+def judge(
+    model: MaskedPrediction, train: CutIndex, valid: CutIndex, cfg: Config, device: torch.device
+) -> dict[str, float]:
     """How well the units of hidden frames are known, against a guess that always names the most frequent unit."""
+    import numpy as np
     import torch
 
-    from icefall_ext.data.loading import load_batches
-    from icefall_ext.encoders.pretraining.units import shares
+    from icefall_ext.encoders.pretraining.units import batches_of, shares
     from icefall_ext.train.pretraining_objective import PretrainingObjective, perplexity
     from icefall_ext.train.run_folder import says
 
     objective, sums, masked = PretrainingObjective(model.eval()), Counter(), 0
     with torch.no_grad():
-        for batch in load_batches(data.valid, data.valid_batches()):
+        for batch in batches_of(valid, np.arange(len(valid)), cfg.batch, workers=0):
             loss = objective(batch.to(device), 1)
             sums.update({"loss": float(loss.total), **{name: float(value) for name, value in loss.terms.items()}})
             masked += loss.units
     values = {name: value / max(masked, 1) for name, value in sums.items()}
-    frequent = int(shares(data.train, clusters).argmax())
-    guess = float(shares(data.valid, clusters)[frequent])
-    there = float(perplexity(torch.from_numpy(shares(data.valid, clusters))))
+    of_train, of_valid = (shares(index, cfg.prediction.clusters) for index in (train, valid))
+    guess = float(of_valid[of_train.argmax()])
+    there = float(perplexity(torch.from_numpy(of_valid)))
     says(f"hidden frames: unit right in {100 * values['accuracy']:.1f} % (a guess: {100 * guess:.1f} %), loss "
          f"{values['loss']:.3f}; perplexity of the predictions {values['perplexity']:.0f}, of the units {there:.0f}")
     if values["accuracy"] < 1.5 * guess:

@@ -38,7 +38,7 @@ class PretrainingObjective:
         }
         if cfg.unmasked_weight > 0:
             terms["unmasked_loss"] = masked * losses.unmasked_loss
-        if float(losses.feature_square) > 0:
+        if float(losses.feature_square.detach()) > 0:
             terms["feature_square"] = masked * losses.feature_square
         if self.model.training:
             self._watch(losses.predicted, losses.units)
