@@ -15,6 +15,7 @@ recipe_options() {
   option predictor stateless "stateless|lstm" "prediction network"
   option context_size 2 "int>=1" "tokens that the stateless predictor sees"
   option rnnt_backend auto "auto|torch|triton|k2" "of the pruned loss; auto takes k2 where it imports"
+  option processes 0 int "processes that train together on this machine, one for each GPU or core; 0: as in --conf"
   option train_seed 42 int "of weights, batches, masks and dropout"
   option device auto text "cpu, cuda, or auto: cuda where there is one"
   option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
@@ -34,6 +35,7 @@ recipe_settings() {
   . "$conf/budget.sh"
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
+  [ "$processes" -gt 0 ] || processes="$conf_processes"
   [ "$avg" -gt 0 ] || avg="$conf_avg"
   case "$encoder" in
     tonal | nontonal)
@@ -54,7 +56,8 @@ recipe_stages() {
   local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --model.predictor "$predictor"
     --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
     --device "$device" --threads "$threads")
-  local choices=(encoder predictor context_size train_seed conf)
+  local training=(python -m icefall_ext.bin.launch "$processes")
+  local choices=(processes encoder predictor context_size train_seed conf)
 
   case "$encoder" in
     tonal | nontonal)
@@ -78,7 +81,7 @@ recipe_stages() {
     if stage 6 "phase 1: fine-tune on Tai-lo" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" $pretrained \
       --options "${choices[@]}" phase1_epochs freeze_phase1 sandhi \
       --writes "$exp_dir/phase1/epoch-$phase1_epochs.pt" "$exp_dir/phase1/config.yaml"; then
-      run python -m icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" --script tailo \
+      run "${training[@]}" icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" --script tailo \
         --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --encoder.freeze "$freeze_phase1" \
         --train.epochs "$phase1_epochs" "${shared[@]}"
     fi
@@ -89,7 +92,7 @@ recipe_stages() {
   if stage 7 "phase 2: fine-tune on Han-Lo" --reads "$train_cuts" "$dev_cuts" "${lang}_hanlo" $pretrained \
     ${init:+"$init/epoch-$phase1_epochs.pt"} --options "${choices[@]}" phase2_epochs phases \
     --writes "$exp_dir/phase2/epoch-$phase2_epochs.pt" "$exp_dir/phase2/config.yaml"; then
-    run python -m icefall_ext.bin.train --config "$conf/phase2.yaml" --exp-dir "$exp_dir/phase2" --script hanlo \
+    run "${training[@]}" icefall_ext.bin.train --config "$conf/phase2.yaml" --exp-dir "$exp_dir/phase2" --script hanlo \
       --lang-dir "${lang}_hanlo" --encoder.source "$source" --init-from "$init" --train.epochs "$phase2_epochs" \
       "${shared[@]}"
   fi
@@ -102,7 +105,7 @@ recipe_stages() {
     for phase in "${tested[@]}"; do
       run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
         --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
-        --device "$device" --threads "$threads" --list "$exp_dir/$phase/decoded-test.txt"
+        --device "$device" --threads "$threads" --recogs-list "$exp_dir/$phase/decoded-test.txt"
     done
   fi
 

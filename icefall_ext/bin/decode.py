@@ -19,7 +19,7 @@ from icefall_ext import console
 from icefall_ext.cli import option, required, run
 from icefall_ext.decode.options import HOTWORDS, LM, METHODS, SEARCH_BACKENDS, SWEPT, ModelChoice, Setting, sweep
 from icefall_ext.errors import UsageError, UserError
-from icefall_ext.files import digest_of_file, digest_of_lines
+from icefall_ext.files import digest_of_file, digest_of_lines, write_text
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,7 @@ class Config(ModelChoice):
     search_backend: str = option("auto", "of fast_beam_search; auto takes k2 where it imports", choices=SEARCH_BACKENDS)
     max_duration: float = option(200.0, "seconds of audio in a batch, padding included")
     workers: int = option(0, "processes that load audio ahead; 0: none")
+    recogs_list: str = option("", "file to write: the recogs files of this command, a path a line")
     strict: bool = option(False, "fail at the end if the audio of an utterance could not be read")
     force: bool = option(False, "decode again what was decoded already")
 
@@ -70,7 +71,6 @@ class Job:
 
 def main(cfg: Config) -> None:
     settings = check(cfg)
-    from icefall_ext.decode.decoder import Decoder
     from icefall_ext.decode.restoring import restore
     from icefall_ext.decode.utterances import Utterances
     from icefall_ext.train.devices import choose_device, set_threads
@@ -81,9 +81,18 @@ def main(cfg: Config) -> None:
     system = restored.content["system"]
     utterances = Utterances.read(cfg.cuts, restored.script, system["tones"], system.get("tone5", "south"))
     console.reads(cfg.cuts, describe(utterances))
-    jobs = jobs_to_do(cfg, settings, restored, device)
-    if not jobs:
-        return
+    jobs, recogs = jobs_to_do(cfg, settings, restored, device)
+    if jobs:
+        decode_jobs(cfg, jobs, restored, utterances, device)
+    if cfg.recogs_list:
+        write_text(cfg.recogs_list, "".join(f"{path}\n" for path in recogs))
+
+
+def decode_jobs(
+    cfg: Config, jobs: list[Job], restored: Restored, utterances: Utterances, device: torch.device
+) -> None:
+    from icefall_ext.decode.decoder import Decoder
+
     decoder = Decoder(restored.model, [job.search for job in jobs], device)
     results, failed = decode(decoder, utterances, cfg)
     write(jobs, results, utterances, about_all(cfg, restored, decoder, utterances, failed), decoder.search_seconds)
@@ -127,8 +136,13 @@ def describe(utterances: Utterances) -> str:
     return f"{len(utterances):,} utterances, {utterances.durations.sum() / 60:.1f} minutes{note}"
 
 
-def jobs_to_do(cfg: Config, settings: list[Setting], restored: Restored, device: torch.device) -> list[Job]:
-    """Settings without results of the same model, cuts and options. Their folders are made, to fail early if at all."""
+def jobs_to_do(
+    cfg: Config, settings: list[Setting], restored: Restored, device: torch.device
+) -> tuple[list[Job], list[Path]]:
+    """Settings without results of the same model, cuts and options, and the recogs files of all settings.
+
+    Folders are made, to fail early if at all.
+    """
     from icefall_ext.decode.restoring import digest_of_model
     from icefall_ext.decode.results import Writing
     from icefall_ext.decode.searches import Resources, search_of
@@ -138,10 +152,11 @@ def jobs_to_do(cfg: Config, settings: list[Setting], restored: Restored, device:
                       restored.model.encoder.samples_per_frame / 16000, cfg.nbest, cfg.timestamps)
     inputs = [FORMAT, digest_of_model(restored.model), restored.bpe.digest, digest_of_file(cfg.cuts),
               restored.content["system"], cfg.timestamps]
-    jobs = []
+    jobs, recogs = [], []
     for setting in settings:
         search, backend = search_of(setting, restored.model, resources, cfg.search_backend, cfg.nbest)
         files = writing.files_of(setting)
+        recogs.append(files.recogs)
         used = [resources.digests[name] for name, _ in setting.sources]
         nbest = cfg.nbest if setting.has_nbest else 1
         everything = [*inputs, backend, setting.method, setting.values, used, nbest]
@@ -153,7 +168,7 @@ def jobs_to_do(cfg: Config, settings: list[Setting], restored: Restored, device:
                 console.says(f"replaces {files.recogs} (of another model, cuts or options)")
             files.folder.mkdir(parents=True, exist_ok=True)
             jobs.append(Job(files, search, backend, made_from))
-    return jobs
+    return jobs, recogs
 
 
 def decode(

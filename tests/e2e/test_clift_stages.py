@@ -28,7 +28,7 @@ prediction: {clusters: 8}
 train: {epochs: 1}
 workers: 0
 """
-BUDGET = "conf_phase1_epochs=1\nconf_phase2_epochs=2\nconf_avg=1\nconf_source_hours=0.02\n"
+BUDGET = "conf_phase1_epochs=1\nconf_phase2_epochs=2\nconf_avg=1\nconf_source_hours=0.02\nconf_processes=1\n"
 
 
 @pytest.fixture(scope="module")
