@@ -31,7 +31,7 @@ stage() {
     esac
   done
   stage_marker="$stages_dir/$number.json"
-  case " ${force//,/ } " in *" $number "* | " all ") pairs+=("forced=$(date +%s)") ;; esac
+  ! is_forced "$number" || pairs+=("forced=$(date +%s)")
   python -m icefall_ext.bin.stage_marker check --marker "$stage_marker" --number "$number" --title "$title" \
     --reads ${paths_read[@]+"${paths_read[@]}"} --writes ${paths_written[@]+"${paths_written[@]}"} \
     --options ${pairs[@]+"${pairs[@]}"} || status=$?
@@ -40,6 +40,11 @@ stage() {
     3) stages_open="$number" stage_started=$SECONDS; return 0 ;;
     *) exit "$status" ;;
   esac
+}
+
+# is_forced NUMBER: whether --force names the stage.
+is_forced() {
+  case " ${force//,/ } " in *" $1 "* | " all ") return 0 ;; *) return 1 ;; esac
 }
 
 close_stage() {

@@ -83,4 +83,5 @@ def make_trainer(folder: Path, cuts: Path, bpe: ByteBPE, source: str = "random:t
     optimizer = ScaledAdam(parameter_groups(model, cfg.lr), lr=cfg.lr, clipping_scale=cfg.clipping_scale)
     objective = TransducerObjective(model, LossConfig(warm_batches=4))
     system = {**model.to_dict(), "script": "tailo", "tones": "citation"}
-    return Trainer(RunFolder.start(cfg, folder, MAY_DIFFER), model, objective, optimizer, data, cfg, torch.device("cpu"), system)
+    run_folder = RunFolder.start(cfg, folder, MAY_DIFFER)
+    return Trainer(run_folder, model, objective, optimizer, data, cfg, torch.device("cpu"), system)

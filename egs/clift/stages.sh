@@ -81,8 +81,8 @@ recipe_stages() {
     if stage 6 "phase 1: fine-tune on Tai-lo" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" $pretrained \
       --options "${choices[@]}" phase1_epochs freeze_phase1 sandhi \
       --writes "$exp_dir/phase1/epoch-$phase1_epochs.pt" "$exp_dir/phase1/config.yaml"; then
-      run "${training[@]}" icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" --script tailo \
-        --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --encoder.freeze "$freeze_phase1" \
+      run "${training[@]}" icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" \
+        --script tailo --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --encoder.freeze "$freeze_phase1" \
         --train.epochs "$phase1_epochs" "${shared[@]}"
     fi
   elif stage 6 "phase 1: left out" --options phases; then
@@ -102,10 +102,12 @@ recipe_stages() {
   local trained="$exp_dir/phase2/epoch-$phase2_epochs.pt${init:+$IFS$init/epoch-$phase1_epochs.pt}"
   if stage 8 "decode" --reads "$test_cuts" $trained --options methods epoch avg search_backend \
     --writes $(for_each "$exp_dir/{}/decoded-test.txt" "${tested[@]}"); then
+    local again=false
+    ! is_forced 8 || again=true
     for phase in "${tested[@]}"; do
       run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
         --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
-        --device "$device" --threads "$threads" --recogs-list "$exp_dir/$phase/decoded-test.txt"
+        --device "$device" --threads "$threads" --force "$again" --recogs-list "$exp_dir/$phase/decoded-test.txt"
     done
   fi
 

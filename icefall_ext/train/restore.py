@@ -51,8 +51,8 @@ def restore_model(
     weights = chosen_weights(folder, epoch, iteration, avg, use_averaged_model)
     system = weights.content.get("system")
     if not isinstance(system, dict) or "model" not in system:
-        raise UserError(f"{weights.source}: does not say which model it is (no `system` in it): it comes from another "
-                        "toolkit, and needs a config.yaml beside it as this project writes it")
+        raise UserError(f"{weights.source}: does not say which model it is, as those of other toolkits do; describe it "
+                        "with --model-config (docs/decoding.md)")
     bpe = ByteBPE.load(folder / "lang")
     if bpe.vocab_size != system["vocab_size"]:
         raise UserError(f"{folder / 'lang'}: {bpe.vocab_size} tokens, but {weights.source} has {system['vocab_size']}; "

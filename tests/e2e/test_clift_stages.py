@@ -36,7 +36,8 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clift tiny")  # with a space, as some home folders have
     conf = folder / "conf"
     conf.mkdir()
-    for name, content in (("phase1.yaml", LOOP), ("phase2.yaml", LOOP), ("encoder.yaml", ENCODER), ("budget.sh", BUDGET)):
+    files = {"phase1.yaml": LOOP, "phase2.yaml": LOOP, "encoder.yaml": ENCODER, "budget.sh": BUDGET}
+    for name, content in files.items():
         (conf / name).write_text(content, encoding="utf-8")
     return folder
 

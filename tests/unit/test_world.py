@@ -26,11 +26,13 @@ def toys(tmp_path_factory):
 
 
 def train(folder: Path, cuts: Path, exp: Path, processes: int, *options: str) -> subprocess.CompletedProcess:
-    fixed = ["--script", "tailo", "--lang-dir", str(folder / "lang_tailo"), "--train-cuts", str(cuts), "--valid-cuts",
-             str(cuts), "--encoder.source", "random:tiny-mel", "--model.predictor-dim", "16", "--model.joiner-dim", "16",
-             "--train.epochs", "2", "--train.lr", "0.02", "--train.average-period", "1", "--batch.max-utterances", "2",
-             "--workers", "0", "--threads", "1", "--loss.warm-batches", "0", "--train.log-every", "1", "--train.lr-warmup", "0",
-             "--train.lr-batches", "1e9"]  # what is counted in batches would differ
+    settings = {
+        "script": "tailo", "lang-dir": folder / "lang_tailo", "train-cuts": cuts, "valid-cuts": cuts, "workers": 0,
+        "threads": 1, "encoder.source": "random:tiny-mel", "model.predictor-dim": 16, "model.joiner-dim": 16,
+        "batch.max-utterances": 2, "train.epochs": 2, "train.lr": 0.02, "train.average-period": 1,
+        "loss.warm-batches": 0, "train.lr-warmup": 0, "train.lr-batches": 1e9,  # what counts batches would differ
+    }
+    fixed = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "icefall_ext.bin.launch", str(processes), "icefall_ext.bin.train",
                "--exp-dir", str(exp), *fixed, *options]
     environment = {k: v for k, v in os.environ.items() if k != "CALLED_AS"}
