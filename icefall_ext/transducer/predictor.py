@@ -11,7 +11,7 @@ apart: a blank followed by a blank is nothing, because no search emits blanks.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class StatelessPredictor(nn.Module):
     """Embedding and a grouped convolution over the last `context_size` tokens (https://arxiv.org/abs/2109.07513).
 
     Stepping needs no convolution: it is a sum of one vector per context position, and the vectors of all tokens at all
-    positions make a table of (context_size, vocab_size, dim), kept until the parameters change.
+    positions make a table of (context_size, vocab_size, dim). `start` makes it anew if the weights have changed: it
+    compares their values, because `.data`, fused optimisers and broadcasts change them without a trace in `_version`.
     """
 
     def __init__(self, vocab_size: int, dim: int, context_size: int = 2, conv_groups: int | None = None):
@@ -52,7 +53,7 @@ class StatelessPredictor(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         if context_size > 1:
             self.conv = nn.Conv1d(dim, dim, context_size, groups=conv_groups, bias=False)
-        self._table: tuple[tuple, Tensor, Tensor] | None = None
+        self._table: PositionTable | None = None
 
     def forward(self, y: Tensor, need_pad: bool = True) -> Tensor:
         """y (N, U) -> (N, U, dim), or with need_pad=False (N, U - context_size + 1, dim); -1 stands for nothing."""
@@ -65,6 +66,8 @@ class StatelessPredictor(nn.Module):
         return F.relu(self.conv(columns)).transpose(1, 2)
 
     def start(self, batch: int) -> tuple[Tensor, State]:
+        if self._table is not None and not all(map(_same, self._table.weights, self.parameters())):
+            self._table = None
         contexts = self.embedding.weight.new_full((batch, self.context_size), -1, dtype=torch.int64)
         contexts[:, -1] = BLANK
         return self._outputs(contexts), (contexts,)
@@ -81,23 +84,33 @@ class StatelessPredictor(nn.Module):
     def _outputs(self, contexts: Tensor) -> Tensor:
         if self.context_size == 1:
             return self.embedding(contexts[:, 0])
-        first_rows, table = self._position_table()
-        return F.relu(F.embedding_bag(contexts + first_rows, table, mode="sum")).to(self.embedding.weight.dtype)
+        if self._table is None:
+            self._table = self._position_table()
+        _, first_rows, vectors = self._table
+        return F.relu(F.embedding_bag(contexts + first_rows, vectors, mode="sum")).to(self.embedding.weight.dtype)
 
-    def _position_table(self) -> tuple[Tensor, Tensor]:
-        """The row of token 0 at each position, and the rows; the row before token 0 is nothing's, all zeros."""
-        weights = (self.embedding.weight, self.conv.weight)
-        version = tuple((w.data_ptr(), w._version, w.dtype) for w in weights)
-        if self._table is None or self._table[0] != version:
-            with torch.inference_mode(False), torch.no_grad():  # it may outlive the search that asks first
-                embedding, kernel = (w.to(torch.promote_types(w.dtype, torch.float32)) for w in weights)
-                tokens = embedding.view(self.vocab_size, self.conv.groups, -1)  # (V, groups, in)
-                kernel = kernel.view(self.conv.groups, -1, *kernel.shape[1:])  # (groups, out, in, C)
-                table = torch.einsum("vgi,goic->cvgo", tokens, kernel).reshape(self.context_size, self.vocab_size, -1)
-                table = F.pad(table, (0, 0, 1, 0)).flatten(0, 1)
-                first_rows = torch.arange(1, len(table), self.vocab_size + 1, device=table.device)
-            self._table = version, first_rows, table
-        return self._table[1:]
+    @torch.no_grad()
+    @torch.inference_mode(False)  # it may outlive the search that asks first
+    def _position_table(self) -> PositionTable:
+        with torch.autocast(self.embedding.weight.device.type, enabled=False):
+            weights = [w.detach().clone() for w in self.parameters()]
+            embedding, kernel = (w.to(torch.promote_types(w.dtype, torch.float32)) for w in weights)
+            tokens = embedding.view(self.vocab_size, self.conv.groups, -1)  # (V, groups, in)
+            kernel = kernel.view(self.conv.groups, -1, *kernel.shape[1:])  # (groups, out, in, C)
+            vectors = torch.einsum("vgi,goic->cvgo", tokens, kernel).reshape(self.context_size, self.vocab_size, -1)
+            vectors = F.pad(vectors, (0, 0, 1, 0)).flatten(0, 1)
+            first_rows = torch.arange(1, len(vectors), self.vocab_size + 1, device=vectors.device)
+        return PositionTable(weights, first_rows, vectors)
+
+
+class PositionTable(NamedTuple):
+    weights: list[Tensor]  # that it was made from
+    first_rows: Tensor  # of token 0 at each position; the row before it is nothing's, all zeros
+    vectors: Tensor
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    return x.dtype == y.dtype and x.device == y.device and torch.equal(x, y)
 
 
 class LstmPredictor(nn.Module):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -64,6 +66,24 @@ def test_stepping_follows_the_parameters_when_they_change():
         torch.testing.assert_close(predictor.start(1)[0], before)
         predictor.double()
         torch.testing.assert_close(predictor.start(1)[0], before.double())
+
+
+def test_a_search_that_starts_sees_weights_that_changed_without_a_trace():
+    predictor = predictors()["context 2"]
+    before = predictor.start(1)[0]
+    average = copy.deepcopy(predictor)
+    for changed in (predictor, average):
+        changed.conv.weight.data.mul_(2.0)  # as fused optimisers do, and broadcasts
+        torch.testing.assert_close(changed.start(1)[0], 2 * before)
+    with torch.inference_mode():
+        torch.testing.assert_close(predictors()["context 2"].start(1)[0], before)
+
+
+def test_a_search_under_autocast_leaves_nothing_coarse_behind():
+    predictor, untouched = predictors()["context 2"], predictors()["context 2"]
+    with torch.autocast("cpu", torch.bfloat16):
+        predictor.start(1)
+    assert torch.equal(predictor.start(1)[0], untouched.start(1)[0])
 
 
 def test_parameters_carry_the_names_and_shapes_of_icefalls_checkpoints():

@@ -51,6 +51,7 @@ class K2FastBeamSearch(TransducerSearch):
             self.graph = k2.trivial_graph(self.vocab_size - 1, device=self.device)
 
     def start(self, batch: int) -> K2State:
+        self.predictor.start(1)  # its table is that of its weights now
         streams = [self._k2.RnntDecodingStream(self.graph) for _ in range(batch)]
         return K2State(streams, [0] * batch, [None] * batch)
 
