@@ -49,6 +49,7 @@ main() {
     [ -z "$python" ] || env_options+=(--python "$python")
     . local/env.sh
     env_main "${env_options[@]}"
+    ! declare -F recipe_check >/dev/null || recipe_check
     stages_dir="$data_dir/stages"
     mkdir -p "$stages_dir" "$exp_dir" 2>/dev/null && [ -w "$stages_dir" ] ||
       fail "--data-dir $data_dir, --exp-dir $exp_dir: one cannot be made or written to; give another"

@@ -6,6 +6,7 @@ fail() { echo "$CALLED_AS: $*" >&2; exit 2; }
 
 option_names=""
 option_help=""
+options_given="" # names of those that were on the command line
 
 # section TITLE: a heading in --help for the options that follow.
 section() { option_help="$option_help
@@ -82,7 +83,7 @@ parse_options() {
     name="${word#--}"
     name="${name%%=*}"
     name="${name//-/_}"
-    case "$name" in "" | *[!a-z_]*) fail "${word%%=*}: unknown option (see --help)" ;; esac
+    case "$name" in "" | *[!a-z0-9_]*) fail "${word%%=*}: unknown option (see --help)" ;; esac
     case " $option_names " in *" $name "*) ;; *) fail "${word%%=*}: unknown option (see --help)" ;; esac
     case "$word" in
       *=*) value="${word#*=}" ;;
@@ -94,6 +95,7 @@ parse_options() {
     esac
     check_value "$name" "$value"
     set_option "$name" "$value"
+    options_given="$options_given $name"
   done
 }
 

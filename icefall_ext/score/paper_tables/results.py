@@ -1,0 +1,160 @@
+"""What the runs of a row came to: each seed's figures, their mean, and intervals over the speakers of the test set.
+
+A seed is one training; the errors that count for an interval are an utterance's mean over the seeds. Whole speakers are
+drawn as in `score.confidence`, the same for every row, so rows are compared pair by pair. The interval says how far a
+mean would move with other speakers; how far it moves with the seed is what the smallest and largest figure show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icefall_ext.errors import UserError
+from icefall_ext.score import inputs
+from icefall_ext.score.confidence import Bootstrap, Comparison, Interval
+from icefall_ext.score.error_rates import score, script
+
+PHASE1, PHASE2 = "phase1", "phase2"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure beside the strict CER."""
+
+    title: str
+    phase: str
+    find: Callable[[dict[str, Any]], float | None]  # in a system of scores-*.json
+
+
+MEASURES = {
+    "phase1-syllable": Measure(
+        "phase 1: syllable error rate %", PHASE1, lambda system: system["rates"]["syllable"]["percent"]
+    ),
+    "phase1-surface-tone": Measure(
+        "phase 1: surface tone error rate %", PHASE1, lambda system: system["rates"]["surface-tone"]["percent"]
+    ),
+    # Phase 1 on surface tones has no other ones, and surface tones alone are the same question for both.
+    "phase1-surface-confusable": Measure(
+        "phase 1: 5, 7, 8 taken for another of them %, surface tones", PHASE1,
+        lambda system: _confusable(system, "surface-tone"),
+    ),
+    "phase2-confusable": Measure(
+        "phase 2, read as Tai-lo: 5, 7, 8 taken for another of them %, citation tones", PHASE2,
+        lambda system: _confusable(system, "tone"),
+    ),
+}  # fmt: skip
+
+
+def _confusable(system: dict[str, Any], tones: str) -> float | None:
+    """Of a model that writes surface tones, these are under the name of what is written."""
+    found = system["tones"]
+    return found[tones]["confusable"]["among_percent"] if tones in found else None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One run."""
+
+    ids: list[str]
+    errors: np.ndarray  # [utterances], characters
+    units: np.ndarray
+    also: dict[str, float | None]
+    commit: str
+
+    @property
+    def percent(self) -> float:
+        return 100 * float(self.errors.sum()) / float(self.units.sum())
+
+
+def read_outcome(folder: Path, method: str, also: Sequence[str]) -> Outcome:
+    recogs = _recogs(folder / PHASE2, method)
+    scored = score(inputs.utterances_of_recogs(recogs), script("hanlo"))["cer"]
+    phases = {MEASURES[name].phase for name in also}
+    # Direct fine-tuning has no first phase.
+    systems = {phase: _tailo_system(folder / phase, method) for phase in phases if (folder / phase).is_dir()}
+    found = {}
+    for name in also:
+        system = systems.get(MEASURES[name].phase)
+        found[name] = MEASURES[name].find(system) if system else None
+    about = _read_json(folder / PHASE2 / "run.json")
+    return Outcome(list(scored.alignments), scored.errors, scored.units, found, about.get("commit", ""))
+
+
+def _recogs(phase: Path, method: str) -> Path:
+    """What stage 8 decoded last; older ones, of other epochs, may lie beside it."""
+    made = phase / "decoded-test.txt"
+    if not made.is_file():
+        raise UserError(f"{phase.parent}: has no result ({made.name} is missing in {phase.name})")
+    paths = [Path(line) for line in made.read_text(encoding="utf-8").splitlines() if line]
+    of_method = [phase / method / path.name for path in paths if path.parent.name == method]
+    if len(of_method) != 1:
+        raise UserError(f"{made}: names {len(of_method)} files of {method}, not one")
+    return of_method[0]
+
+
+def _tailo_system(phase: Path, method: str) -> dict[str, Any]:
+    """Phase 1 writes Tai-lo; what phase 2 writes is scored a second time, read as Tai-lo."""
+    recogs = _recogs(phase, method)
+    path = recogs.with_name(f"scores-{recogs.stem.removeprefix('recogs-')}.json")
+    systems = [system for system in _read_json(path)["systems"] if system["script"] == "tailo"]
+    if len(systems) != 1:
+        raise UserError(f"{path}: holds {len(systems)} systems in Tai-lo, not one")
+    return systems[0]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: missing or damaged; remove it and run the same command again") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """The runs of one row, by seed."""
+
+    by_seed: Mapping[int, Outcome]
+
+    @cached_property
+    def first(self) -> Outcome:
+        return next(iter(self.by_seed.values()))
+
+    @property
+    def percents(self) -> list[float]:
+        return [outcome.percent for outcome in self.by_seed.values()]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.percents))
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """[utterances], the mean over the seeds."""
+        return np.mean([outcome.errors for outcome in self.by_seed.values()], axis=0)
+
+    def values(self, name: str) -> list[float]:
+        found = (outcome.also[name] for outcome in self.by_seed.values())
+        return [value for value in found if value is not None]
+
+    def interval(self, draws: Bootstrap) -> Interval | None:
+        return draws.intervals([self.errors], [self.first.units])[0]
+
+    def against(self, other: Outcomes, draws: Bootstrap) -> Comparison:
+        return draws.compare(other.errors, self.errors, self.first.units)
+
+
+def stop_unless_one_test_set(rows: Mapping[str, Outcomes]) -> None:
+    """Intervals over pairs, and the comparison itself, need the same utterances and references everywhere."""
+    every = [(f"{row}-seed{seed}", outcome) for row, of_row in rows.items() for seed, outcome in of_row.by_seed.items()]
+    (first_name, first), *others = every
+    for name, outcome in others:
+        if outcome.ids != first.ids or not np.array_equal(outcome.units, first.units):
+            raise UserError(f"{first_name} and {name} were decoded on different test sets; remove the older folder and "
+                            "run the same command again")
