@@ -8,6 +8,7 @@ anything is written.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from icefall_ext import console
 from icefall_ext.errors import UsageError, UserError
@@ -40,6 +41,8 @@ class RunFolder:
 
         wanted = OmegaConf.to_container(OmegaConf.structured(cfg), enum_to_str=True)
         wanted = json.loads(json.dumps(wanted, default=str))  # paths as text
+        (path / "log").mkdir(parents=True, exist_ok=True)
+        take_lock(path)
         saved = path / "config.yaml"
         if saved.is_file():
             try:
@@ -50,7 +53,6 @@ class RunFolder:
         elif path.is_dir() and any(path.glob("*.pt")):
             raise UserError(f"{path}: holds checkpoints but no config.yaml; name another folder, or empty it")
         folder = RunFolder(path)
-        (path / "log").mkdir(parents=True, exist_ok=True)
         write_text(saved, OmegaConf.to_yaml(OmegaConf.create(wanted)))
         write_text(path / "run.json", json.dumps(provenance(), indent=1) + "\n")
         folder._log_to_file()
@@ -70,6 +72,28 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "log" / "metrics.jsonl"
+
+
+_locks: dict[Path, IO[str]] = {}  # open until the process ends, whatever ends it
+
+
+def take_lock(path: Path) -> None:
+    """Two trainings in one folder would overwrite each other's checkpoints."""
+    if path.resolve() in _locks:
+        return
+    stream = open(path / ".lock", "a+", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        raise UserError(f"{path}: {stream.read().strip() or 'another process'} is training there; wait for it, or name "
+                        "another folder") from None
+    except OSError:
+        pass  # a file system without locks
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {platform.node()}")
+    stream.flush()
+    _locks[path.resolve()] = stream
 
 
 def says(text: str) -> None:

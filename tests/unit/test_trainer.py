@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -258,3 +261,11 @@ def test_a_folder_refuses_other_data(toys, tmp_path):
     make_trainer(tmp_path / "exp", *toys, epochs=1).fit()
     with pytest.raises(UserError, match="trained on other data"):
         make_trainer(tmp_path / "exp", write_cuts(tmp_path, seed=5, name="others"), toys[1], epochs=2).fit()
+
+
+def test_a_second_training_in_the_same_folder_is_refused(toys, tmp_path):
+    first = make_trainer(tmp_path / "exp", *toys)
+    code = "import pathlib, sys, icefall_ext.train.run_folder as m; m.take_lock(pathlib.Path(sys.argv[1]))"
+    second = subprocess.run([sys.executable, "-c", code, tmp_path / "exp"], capture_output=True, text=True)
+    assert second.returncode != 0 and f"process {os.getpid()} on" in second.stderr
+    assert first.folder.path.is_dir()

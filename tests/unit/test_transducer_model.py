@@ -19,7 +19,8 @@ from icefall_ext.transducer.spec import ModelConfig
 def tiny(vocab_size=30, seed=0, source="random:tiny-mel", **options) -> TransducerModel:
     torch.manual_seed(seed)
     cfg = ModelConfig(**({"predictor_dim": 16, "joiner_dim": 16} | options))
-    return TransducerModel(build_encoder(EncoderConfig(source=source, dropout=0.0, mask_time_prob=0.0)), cfg, vocab_size)
+    encoder = build_encoder(EncoderConfig(source=source, dropout=0.0, mask_time_prob=0.0))
+    return TransducerModel(encoder, cfg, vocab_size)
 
 
 def batch():
