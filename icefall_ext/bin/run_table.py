@@ -6,6 +6,8 @@ fails is named with its log, and the others go on; the section is written when a
 
 from __future__ import annotations
 
+import math
+import os
 import shlex
 import time
 from dataclasses import dataclass
@@ -81,8 +83,6 @@ def environments(cfg: Config, processes: int) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> list[str]:
-    import os
-
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -124,7 +124,7 @@ def still_to_go(times: list[float], jobs: int, side_by_side: int) -> str:
     real = [seconds for seconds in times if seconds >= max(times) / 5]
     if not real or not jobs:
         return ""
-    return f", about {sum(real) / len(real) * jobs / min(side_by_side, jobs) / 60:.0f} min to go"
+    return f", about {math.ceil(sum(real) / len(real) * jobs / min(side_by_side, jobs) / 60)} min to go"
 
 
 def write_up(cfg: Config, table: Table, paper: Paper, outcomes: dict[Run, Outcome], asked: Asked, planned: Plan) -> str:
@@ -164,14 +164,15 @@ def conditions_of(
 
 def conclude(cfg: Config, text: str, failed: list[Ended]) -> int:
     """What was not measured in full does not take the place of what was."""
+    partial = cfg.exp_dir / f"table-{cfg.table}" / "incomplete.md"
     if not failed:
+        partial.unlink(missing_ok=True)
         put_section(cfg.results, cfg.table, cfg.corpus, text)
         print(text, end="")
         console.wrote(cfg.results, f"table {cfg.table} on {cfg.corpus}")
         return 0
     for one in failed:
         console.says(f"{one.job.name}  {one.why}")
-    partial = cfg.exp_dir / f"table-{cfg.table}" / "incomplete.md"
     if text:
         write_text(partial, text)
         console.wrote(partial, f"without the {len(failed)} that failed; {cfg.results} is as it was")

@@ -315,7 +315,7 @@ print("run.sh: cannot do", folder.name)
 if folder.name in Path("{folder}/failing").read_text().split():
     sys.exit(1)
 if options["--stop-stage"] == "5":
-    (folder / "encoder").mkdir(parents=True)
+    (folder / "encoder").mkdir(parents=True, exist_ok=True)
     sys.exit(0)
 assert Path(options["--encoder"]).is_dir()
 for phase in ("phase1", "phase2"):
@@ -376,6 +376,12 @@ def test_a_failed_run_is_named_with_its_log_and_results_stay_as_they_were(recipe
     assert (recipe / "RESULTS.md").read_text() == "as it was"
     partial = (recipe / "exp/table-predictor/incomplete.md").read_text(encoding="utf-8")
     assert "Missing: lstm-seed1." in partial and cells_of(partial, "LSTM, all tokens so far")[5] == "1"
+
+    (recipe / "failing").write_text("")
+    (recipe / "RESULTS.md").write_text("before\n")
+    assert run_table.main(config(recipe)) == 0
+    assert not (recipe / "exp/table-predictor/incomplete.md").exists()
+    assert (recipe / "RESULTS.md").read_text(encoding="utf-8").startswith("before\n\n<!-- table predictor on mini:")
 
 
 def test_without_its_encoder_no_row_is_run(recipe, capsys):

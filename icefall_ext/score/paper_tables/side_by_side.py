@@ -44,7 +44,8 @@ def run_side_by_side(
     """In order, one at a time in each environment; `on_end` is called after each."""
     waiting, ended = list(jobs), dict[str, Ended]()
     running: dict[int, tuple[Job, subprocess.Popen, float]] = {}  # by number of the environment
-    handlers = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _interrupt) for number in handled}  # nohup's choice stands
 
     def note(job: Job, status: int, seconds: float = 0.0) -> None:
         ended[job.name] = Ended(job, status, seconds)
