@@ -70,8 +70,11 @@ def main(cfg: Config) -> None:
     from icefall_ext.train.trainer import Trainer, TrainingData
     from icefall_ext.train.transducer_objective import TransducerObjective
     from icefall_ext.train.world import World
+    from icefall_ext.transducer.k2_here import why_no_k2
 
     device = choose_device(cfg.device)
+    if cfg.model.rnnt_backend == "k2" and why_no_k2():
+        raise UsageError(f"--model.rnnt-backend k2: {why_no_k2()}; torch gives the same numbers")
     bpe = ByteBPE.load(cfg.lang_dir)
     with World.start(device) as world:
         torch.manual_seed(cfg.train.seed)
