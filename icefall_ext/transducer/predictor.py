@@ -84,9 +84,7 @@ class StatelessPredictor(nn.Module):
     def _outputs(self, contexts: Tensor) -> Tensor:
         if self.context_size == 1:
             return self.embedding(contexts[:, 0])
-        if self._table is None:
-            self._table = self._position_table()
-        _, first_rows, vectors = self._table
+        self._table = _, first_rows, vectors = self._table or self._position_table()
         return F.relu(F.embedding_bag(contexts + first_rows, vectors, mode="sum")).to(self.embedding.weight.dtype)
 
     @torch.no_grad()

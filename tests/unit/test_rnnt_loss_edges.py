@@ -201,14 +201,30 @@ def test_range_is_raised_for_few_frames_and_lowered_to_the_rows():
         ({"boundary": torch.tensor([[1, 0, 3, 4], [0, 0, 2, 3]])}, r"\[0, 0, S"),
         ({"boundary": torch.tensor([[0, 0, 3, 4]])}, r"must be \(2, 4\)"),
         ({"s_range": 1}, "s_range 1"),
+        ({"lm": torch.zeros(2, 6, 5)}, r"lm is \(2, 6, 5\), must be \(2, 5, ...\)"),
+        ({"am": torch.zeros(2, 7, 5)}, r"am is \(2, 7, 5\), must be \(2, 6, ...\)"),
+        ({"simple_lm": torch.zeros(1, 5, 5)}, r"simple_lm is \(1, 5, 5\), must be \(2, 5, ...\)"),
+        ({"simple_lm": torch.zeros(2, 5, 6)}, "lm has 6 tokens and am 5"),
+        ({"symbols": torch.ones(3)}, r"symbols are \(3,\)"),
         ({"backend": "cuda"}, "choose one of auto, torch, triton, k2"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
     batch = Batch((3, 2), (4, 3))
-    arguments = {"boundary": batch.boundary, "s_range": 2, "backend": "torch", **change}
+    arguments = {
+        "simple_lm": batch.lm, "simple_am": batch.am, "lm": batch.lm, "am": batch.am, "joiner": torch.add,
+        "symbols": batch.symbols, "termination_symbol": BLANK, "boundary": batch.boundary, "s_range": 2,
+        "backend": "torch", **change,
+    }
     with pytest.raises((ValueError, UsageError), match=message):
-        pruned_rnnt_loss(batch.lm, batch.am, batch.lm, batch.am, torch.add, batch.symbols, BLANK, **arguments)
+        pruned_rnnt_loss(**arguments)
+
+
+def test_ranges_of_another_shape_than_the_logits_are_refused():
+    batch = Batch((3, 2), (4, 3))
+    ranges = torch.zeros(2, 6, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"logits are \(2, 6, 3, 5\), ranges \(2, 6, 2\)"):
+        rnnt_loss_pruned(torch.zeros(2, 6, 3, 5), batch.symbols, ranges, BLANK, batch.boundary, backend="torch")
 
 
 def test_log_says_once_which_backend_ran_and_why(caplog, monkeypatch):

@@ -283,6 +283,8 @@ def test_impossible_requests_are_refused_in_one_line():
         (dict(method="modified_beam_search", beam=0), "beam 0"),
         (dict(method="modified_beam_search", beam=2, nbest=3), "nbest 3"),
         (dict(method="modified_beam_search", temperature=0.0), "temperature 0.0"),
+        (dict(method="greedy_search", temperature=float("nan")), "temperature nan"),
+        (dict(method="fast_beam_search", beam=float("nan"), backend="torch"), "beam nan"),
         (dict(method="fast_beam_search", max_states=0, backend="torch"), "max_states 0"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -291,6 +293,15 @@ def test_impossible_requests_are_refused_in_one_line():
         make_search("fast_beam_search", *toy_model(5, context_size=None), backend="torch")
     with pytest.raises(UsageError, match="do not fit an encoder output"):
         make_search("greedy_search", predictor, joiner)(torch.zeros(2, 5, 16), torch.tensor([5, 6]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_chunk_of_other_streams_than_the_state_has_is_refused(method):
+    name, options = METHODS[method]
+    search = make_search(name, *toy_model(5), backend="torch", **options)
+    state = search.start(3)
+    with pytest.raises(UsageError, match="2 streams does not fit a state of 3"):
+        search.feed(state, torch.zeros(2, 4, 16), torch.tensor([4, 4]))
 
 
 def test_without_k2_a_graph_is_refused_and_the_way_out_is_named(monkeypatch):

@@ -67,6 +67,9 @@ def rnnt_loss_smoothed(
     padding of lm, the one place where padding matters; `unigram_over_padding=False` keeps it out.
     """
     lattice = Lattice.of(symbols, am.shape[1], termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
+    lattice.check(lm, am)
+    if lm.shape[2] != am.shape[2]:
+        raise ValueError(f"lm has {lm.shape[2]} tokens and am {am.shape[2]}: both must have the vocabulary's")
     engine = choose(backend, am, lattice.beyond_k2() if unigram_over_padding else "its unigram is over padding")
     with torch.autocast(am.device.type, enabled=False):
         lm, am = _at_least_float32(lm), _at_least_float32(am)
@@ -121,6 +124,9 @@ def rnnt_loss_pruned(
     With all S + 1 rows on every frame it is the full RNN-T loss.
     """
     lattice = Lattice.of(symbols, logits.shape[1], termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
+    if logits.shape[:-1] != ranges.shape or len(logits) != len(symbols):
+        raise ValueError(f"logits are {tuple(logits.shape)}, ranges {tuple(ranges.shape)}: must be (B, T, s_range, V) "
+                         f"and (B, T, s_range) for a batch of {len(symbols)}")
     engine = choose(backend, logits, lattice.beyond_k2())
     with torch.autocast(logits.device.type, enabled=False):
         if engine.k2:
@@ -159,7 +165,10 @@ def pruned_rnnt_loss(
     memory and, but for the first steps of training, less time. The joiner must then give the same logits twice (no
     dropout) and own its parameters or close over them as leaves. Through k2 the steps run as in icefall, and hold all.
     """
-    lattice = Lattice.of(symbols, am.shape[1], termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
+    frames = simple_am.shape[1]
+    lattice = Lattice.of(symbols, frames, termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
+    lattice.check(simple_lm, simple_am, "simple_")
+    lattice.check(lm, am)
     engine = choose(backend, am, lattice.beyond_k2() if unigram_over_padding else "its unigram is over padding")
     simple, occupations = rnnt_loss_smoothed(
         simple_lm,

@@ -48,10 +48,20 @@ class Lattice:
             raise ValueError(f"reduction {reduction!r}: one of {', '.join(REDUCTIONS)}")
         if delay_penalty < 0:
             raise ValueError(f"delay_penalty {delay_penalty}: must not be negative")
+        if symbols.dim() != 2:
+            raise ValueError(f"symbols are {tuple(symbols.shape)}, must be (B, S)")
         boundary = checked_boundary(boundary, symbols.shape[1], frames, symbols)
         padding = torch.arange(symbols.shape[1], device=symbols.device) >= boundary[:, 2, None]
         symbols = symbols.masked_fill(padding, termination_symbol).long()
         return cls(symbols, frames, termination_symbol, boundary, rnnt_type, delay_penalty, reduction)
+
+    def check(self, lm: Tensor, am: Tensor, prefix: str = "") -> None:
+        """Rows of another number would be read as rows of another utterance."""
+        batch, num_symbols = self.symbols.shape
+        for name, tensor, rows in (("lm", lm, num_symbols + 1), ("am", am, self.frames)):
+            if tensor.dim() != 3 or tensor.shape[:2] != (batch, rows):
+                raise ValueError(f"{prefix}{name} is {tuple(tensor.shape)}, must be ({batch}, {rows}, ...) for symbols "
+                                 f"{tuple(self.symbols.shape)} and {self.frames} frames")
 
     def beyond_k2(self) -> str | None:
         return beyond_k2(self.symbols.shape[1], self.frames)

@@ -43,7 +43,7 @@ class TransducerSearch(ABC):
     nbest: int = 1
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or self.nbest < 1:
+        if not self.temperature > 0 or self.nbest < 1:
             raise UsageError(f"temperature {self.temperature}, nbest {self.nbest}: both must be positive")
 
     @abstractmethod
@@ -71,10 +71,13 @@ class TransducerSearch(ABC):
     def device(self) -> torch.device:
         return self.joiner.output_linear.weight.device
 
-    def prepare(self, encoder_out: Tensor, lengths: Tensor) -> tuple[Tensor, np.ndarray]:
+    def prepare(self, streams: int, encoder_out: Tensor, lengths: Tensor) -> tuple[Tensor, np.ndarray]:
         """Projected frames (B, T, joiner_dim) and lengths, checked: NaN would end as an empty or absurd text."""
         counts = torch.as_tensor(lengths, dtype=torch.int64).cpu().numpy()
-        if counts.shape != (len(encoder_out),) or (counts < 0).any() or (counts > encoder_out.shape[1]).any():
+        if len(encoder_out) != streams:
+            raise UsageError(f"an encoder output of {len(encoder_out)} streams does not fit a state of {streams}; a "
+                             "stream without frames in a chunk has length 0 there")
+        if counts.shape != (streams,) or (counts < 0).any() or (counts > encoder_out.shape[1]).any():
             raise UsageError(f"lengths {counts.tolist()} do not fit an encoder output of "
                              f"{tuple(encoder_out.shape[:2])} (streams, frames)")
         am = self.joiner.encoder_proj(encoder_out)
@@ -135,7 +138,7 @@ class FrameSynchronousSearch(TransducerSearch):
 
     @torch.inference_mode()
     def feed(self, state: SearchState, encoder_out: Tensor, lengths: Tensor) -> None:
-        am, lengths = self.prepare(encoder_out, lengths)
+        am, lengths = self.prepare(len(state.streams.score), encoder_out, lengths)
         order = np.argsort(-lengths, kind="stable")
         if (lengths[:-1] < lengths[1:]).any():
             am = am[order]

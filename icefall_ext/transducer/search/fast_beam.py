@@ -242,7 +242,7 @@ def check_fast_beam(search) -> None:
                          "modified_beam_search or greedy_search")
     if search.vocab_size**size >= 1 << 62:
         raise UsageError(f"fast beam search: contexts of {size} tokens out of {search.vocab_size} do not fit 64 bits")
-    if search.beam <= 0 or search.max_contexts < 1 or search.max_states < 1:
+    if not search.beam > 0 or search.max_contexts < 1 or search.max_states < 1:
         raise UsageError(f"fast beam search: beam {search.beam}, max_contexts {search.max_contexts} and max_states "
                          f"{search.max_states} must be positive")
 

@@ -61,7 +61,7 @@ class GreedySearch(TransducerSearch):
 
     @torch.inference_mode()
     def feed(self, state: GreedyState, encoder_out: Tensor, lengths: Tensor) -> None:
-        frames, lengths = self.prepare(encoder_out, lengths)
+        frames, lengths = self.prepare(len(state.streams.score), encoder_out, lengths)
         streams = state.streams.map(np.copy)
         position, symbols = np.zeros_like(lengths), np.zeros_like(lengths)
         pairs_at_once, furthest = LOOK_AHEAD_CPU if self.device.type == "cpu" else LOOK_AHEAD_GPU

@@ -58,7 +58,7 @@ class K2FastBeamSearch(TransducerSearch):
     @torch.inference_mode(False)  # k2 asks tensors for their version
     @torch.no_grad()
     def feed(self, state: K2State, encoder_out: Tensor, lengths: Tensor) -> None:
-        am, lengths = self.prepare(encoder_out, lengths)
+        am, lengths = self.prepare(len(state.streams), encoder_out, lengths)
         order = np.argsort(-lengths, kind="stable")
         am = am[order]
         for count, start, stop in segments(lengths[order].tolist(), block=encoder_out.shape[1]):
