@@ -201,9 +201,9 @@ class Trainer:
 
     def _step(self, pending: Sequence[SpeechBatch]) -> float:
         """One step of the optimiser, for all processes alike; returns the norm of the gradient."""
-        if not any(self.world.gather(len(pending))):
+        if not self.world.sum_gradients(self.model.parameters(), len(pending)):
+            self.optimizer.zero_grad(set_to_none=True)
             return math.nan
-        self.world.sum_gradients(self.model.parameters())
         self.scaler.unscale_(self.optimizer)
         norm = gradient_norm(self.model)
         number = self.counters.batch_idx_train

@@ -64,19 +64,21 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """In place, over all processes; one that had no batch gives zeros."""
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], batches: int) -> int:
+        """In place, over all processes; one that had no batch gives zeros. Returns the sum of `batches`."""
         if self.size == 1:
-            return
+            return batches
         trained = [p for p in parameters if p.requires_grad]
         for p in trained:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        for bucket in _buckets([p.grad for p in trained]):
+        count = trained[0].grad.new_full((1,), batches, dtype=torch.float32)  # travels along: one message less
+        for bucket in _buckets([count, *(p.grad for p in trained)]):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
             dist.all_reduce(flat)
             for gradient, part in zip(bucket, flat.split([gradient.numel() for gradient in bucket])):
                 gradient.copy_(part.view_as(gradient))
+        return int(count)
 
     def gather(self, value: T) -> list[T]:
         """The value of every process, in order of rank, for all of them."""
