@@ -41,3 +41,9 @@ def test_readings_come_out_once_each_best_first_with_their_best_alignment():
                 assert reading.words == (words if by_words else None)
                 assert abs(reading.score - score) < 1e-9
             assert lattice.readings(ends, number=3) == readings[:3]
+
+
+def test_readings_that_are_impossible_do_not_come_out():
+    lattice = Lattice()
+    node = lattice.add(-1.0, 1, [Arc(0, 1, (), -1.0), Arc(0, 0, (), float("-inf"))])
+    assert [reading.tokens for reading in lattice.readings([Arc(node, 0, (), 0.0)], 5)] == [[1]]

@@ -57,7 +57,8 @@ class Lattice:
                 path = (arc.token, self.frame[arc.source], arc.words, path)
             score += arc.score
             promise = score + self.best_score[arc.source]
-            heapq.heappush(waiting, (-promise, next(tie_break), arc.source, score, tail, path))
+            if promise > float("-inf"):
+                heapq.heappush(waiting, (-promise, next(tie_break), arc.source, score, tail, path))
 
         for arc in ends:
             push(arc, 0.0, 0, ())
