@@ -66,7 +66,7 @@ class StatelessPredictor(nn.Module):
         return F.relu(self.conv(columns)).transpose(1, 2)
 
     def start(self, batch: int) -> tuple[Tensor, State]:
-        if self._table is not None and not all(map(_same, self._table.weights, self.parameters())):
+        if self._table is not None and not all(map(_same, self._table.weights, self._tabled())):
             self._table = None
         contexts = self.embedding.weight.new_full((batch, self.context_size), -1, dtype=torch.int64)
         contexts[:, -1] = BLANK
@@ -87,11 +87,14 @@ class StatelessPredictor(nn.Module):
         self._table = _, first_rows, vectors = self._table or self._position_table()
         return F.relu(F.embedding_bag(contexts + first_rows, vectors, mode="sum")).to(self.embedding.weight.dtype)
 
+    def _tabled(self) -> tuple[Tensor, Tensor]:
+        return self.embedding.weight, self.conv.weight
+
     @torch.no_grad()
     @torch.inference_mode(False)  # it may outlive the search that asks first
     def _position_table(self) -> PositionTable:
         with torch.autocast(self.embedding.weight.device.type, enabled=False):
-            weights = [w.detach().clone() for w in self.parameters()]
+            weights = [w.detach().clone() for w in self._tabled()]
             embedding, kernel = (w.to(torch.promote_types(w.dtype, torch.float32)) for w in weights)
             tokens = embedding.view(self.vocab_size, self.conv.groups, -1)  # (V, groups, in)
             kernel = kernel.view(self.conv.groups, -1, *kernel.shape[1:])  # (groups, out, in, C)
