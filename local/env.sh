@@ -155,6 +155,7 @@ env_choose() {
   if env_is_satisfied_by "$env_python" || env_is_satisfied_by "$active"; then return; fi
   env_stamped || { [ -z "$env_python" ] && env_is_satisfied_by python3 && return; } || env_build || return
   PYTHON="$env_dir/bin/python"
+  [ -z "$env_python" ] || echo "$env_python alone is not enough for the $env_lane lane; in use: $PYTHON" >&2
 }
 
 # A stamp counts for the very requirements it was made from, and only while the interpreter behind it still runs.

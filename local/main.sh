@@ -17,7 +17,7 @@ common_options() {
   option recipe clift "$(cd egs && echo * | tr ' ' '|')" "which of egs/"
   option force "" stages "stages to run again although up to date: 4, 2,4 or all"
   option verbose false bool "print every command"
-  option lane default "default|k2" "the environment: requirements.txt or requirements-k2.txt"
+  option lane "${LANE:-default}" "default|k2" "the environment: requirements.txt or requirements-k2.txt"
   option python "" program "a Python 3.10 or newer to use or to build the environment from"
   section "Where"
   option data_dir "" path "manifests, text, cuts; by default data/<corpus>"

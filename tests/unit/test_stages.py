@@ -237,10 +237,25 @@ def test_relative_path_is_meant_from_where_the_command_is_typed(bare, tmp_path_f
     result = in_bare(elsewhere, str(bare / "run.sh"), "--corpus", "tat", "--corpus-dir", "mine", CDPATH=str(bare))
     assert result.returncode == 2 and result.stderr == f"run.sh: --corpus-dir {elsewhere}/mine: no such folder\n"
     (elsewhere / "data").write_text("a file")
+    (bare / "requirements.txt").write_text("omegaconf>=2\n")
     options = ["--data-dir", "data", "--python", sys.executable]
     result = in_bare(elsewhere, str(bare / "run.sh"), *options)
     assert result.returncode == 2 and f"run.sh: --data-dir {elsewhere}/data" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_python_that_is_given_and_is_not_enough_is_named(bare):
+    """Else a run with --python .venv-k2/bin/python would be one of the default lane, and nobody would know."""
+    asked, built = bare / "asked", bare / ".venv/bin/python"
+    built.parent.mkdir(parents=True)
+    for python in (asked, built):
+        python.symlink_to(Path(sys.executable).resolve())
+    (bare / "requirements.txt").write_text("no-such-package-as-this>=99\n")
+    digest = subprocess.run("cat requirements.txt | cksum | tr ' ' '-'", cwd=bare, shell=True, capture_output=True)
+    (bare / ".venv/.satisfies-run").write_bytes(digest.stdout)
+    result = in_bare(bare, "local/env.sh", "--python", str(asked))
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == f"{asked} alone is not enough for the default lane; in use: {built}\n"
 
 
 def test_program_that_is_no_python_is_not_taken_for_one(bare):
