@@ -35,7 +35,7 @@ class Config:
     data_dir: Path = required("what stages 0 to 4 wrote")
     corpus: str = required("name of the corpus")
     encoder: str = required("of rows that do not name one")
-    exp_dir: Path = required("the runs go below it, into table-NAME/")
+    exp_dir: Path = required("the runs go below it, into table-runs/")
     results: Path = required("RESULTS.md")
     conf: str = required("settings of the training; named in the results")
     phase1_epochs: int = option(0, "named in the results")
@@ -54,7 +54,7 @@ def main(cfg: Config) -> int:
     check(cfg, table, asked)
     if cfg.check_only:
         return 0
-    planned = plan(cfg.table, table, asked, cfg.corpus, cfg.encoder, cfg.exp_dir, cfg.seeds)
+    planned = plan(table, definitions.defaults, asked, cfg.corpus, cfg.encoder, cfg.exp_dir, cfg.seeds)
     places = environments(cfg, asked.processes)
     ended = run_all(planned, places, asked)
     failed = {one.job.name for one in ended if one.status}
@@ -164,7 +164,7 @@ def conditions_of(
 
 def conclude(cfg: Config, text: str, failed: list[Ended]) -> int:
     """What was not measured in full does not take the place of what was."""
-    partial = cfg.exp_dir / f"table-{cfg.table}" / "incomplete.md"
+    partial = cfg.exp_dir / "table-runs" / f"incomplete-{cfg.table}.md"
     if not failed:
         partial.unlink(missing_ok=True)
         put_section(cfg.results, cfg.table, cfg.corpus, text)

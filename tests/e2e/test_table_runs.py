@@ -43,14 +43,14 @@ def test_a_table_runs_its_rows_side_by_side_and_a_second_time_has_nothing_to_do(
         assert cells[1] == "mini-0.1h, 2 unseen speakers" and float(cells[2]) > 0, name
         assert all(float(cell) >= 0 for cell in cells[5:8]), "the figures about tones"
     assert float(rows["Tai-lo as spoken"][4].split(" %")[0]) != 0, "other text, other result"
-    for row in ("citation", "surface"):
-        assert (folder / f"exp/table-sandhi/{row}-seed1/report/index.html").is_file()
-        assert "stage 7  done in" in (folder / f"exp/table-sandhi/{row}-seed1.log").read_text(encoding="utf-8")
+    for system in ("default", "sandhi-surface"):
+        assert (folder / f"exp/table-runs/{system}-seed1/report/index.html").is_file()
+        assert "stage 7  done in" in (folder / f"exp/table-runs/{system}-seed1.log").read_text(encoding="utf-8")
 
     again = run(folder, "--table", "sandhi", "--stage", "5")
     assert again.returncode == 0, again.stderr
-    for row in ("citation", "surface"):
-        log = (folder / f"exp/table-sandhi/{row}-seed1.log").read_text(encoding="utf-8")
+    for system in ("default", "sandhi-surface"):
+        log = (folder / f"exp/table-runs/{system}-seed1.log").read_text(encoding="utf-8")
         assert log.count("up to date") == 5
     assert (folder / "RESULTS.md").read_text(encoding="utf-8") == first
 

@@ -102,7 +102,7 @@ def test_options_that_agree_with_a_table_or_have_nothing_to_do_with_it_are_taken
 
 def planned(name="2", corpus="mini", encoder="tonal", seeds=2, **given):
     asked = Asked.of(["./run.sh", *(word for k, v in given.items() for word in (f"--{k.replace('_', '-')}", v))])
-    return plan(name, DEFINITIONS.tables[name], asked, corpus, encoder, Path("exp/x"), seeds)
+    return plan(DEFINITIONS.tables[name], DEFINITIONS.defaults, asked, corpus, encoder, Path("exp/x"), seeds)
 
 
 def options_of(job: Job) -> dict[str, str]:
@@ -112,8 +112,8 @@ def options_of(job: Job) -> dict[str, str]:
 def test_each_language_is_pre_trained_once_and_only_the_rows_that_need_it_wait():
     made = planned()
     assert [job.name for job in made.encoders] == ["encoder-tonal", "encoder-nontonal"]
-    assert [run.job.name for run in made.runs] == [f"{row}-seed{seed}" for seed in (1, 2)
-                                                   for row in ("tonal", "nontonal", "random")]
+    systems = ["phases-direct" + encoder for encoder in ("", "-encoder-nontonal", "-encoder-random_mel-mini")]
+    assert [run.job.name for run in made.runs] == [f"{system}-seed{seed}" for seed in (1, 2) for system in systems]
     assert [run.job.after for run in made.runs[:3]] == ["encoder-tonal", "encoder-nontonal", ""]
     assert options_of(made.runs[0].job)["--encoder"] == options_of(made.encoders[0])["--exp-dir"] + "/encoder"
     assert options_of(made.encoders[0])["--stop-stage"] == "5"
@@ -121,12 +121,30 @@ def test_each_language_is_pre_trained_once_and_only_the_rows_that_need_it_wait()
 
 def test_a_run_has_its_own_folder_and_seed_one_thread_and_what_was_given():
     run = planned("3", table="3", stage="5", results="r.md", phase2_epochs="3", nj="1").runs[3]
-    assert run.job.name == "direct-seed2" and run.job.log == Path("exp/x/table-3/direct-seed2.log")
+    assert run.job.name == "phases-direct-seed2" and run.job.log == Path("exp/x/table-runs/phases-direct-seed2.log")
     assert options_of(run.job) == {
         "--threads": "1", "--methods": METHOD, "--phase2-epochs": "3", "--nj": "1", "--processes": "1",
         "--phases": "direct", "--freeze-phase1": "none", "--encoder": "exp/x/table-encoders/tonal/encoder",
-        "--stage": "5", "--stop-stage": "9", "--exp-dir": "exp/x/table-3/direct-seed2", "--train-seed": "2",
+        "--stage": "5", "--stop-stage": "9", "--exp-dir": "exp/x/table-runs/phases-direct-seed2", "--train-seed": "2",
     }  # fmt: skip
+
+
+def test_rows_that_are_the_same_system_are_one_run_in_all_tables():
+    folders = {(table, run.row.name): run.folder.name for table in DEFINITIONS.tables for run in planned(table).runs
+               if run.seed == 1}
+    assert folders["2", "tonal"] == folders["3", "direct"]
+    assert folders["3", "two"] == folders["predictor", "context2"] == folders["sandhi", "citation"] == "default-seed1"
+    assert len(set(folders.values())) == len(folders) - 3
+    with_lstm = planned("3", predictor="lstm").runs
+    assert [run.folder.name for run in with_lstm[:2]] == ["phases-direct-predictor-lstm-seed1", "predictor-lstm-seed1"]
+
+
+def test_the_defaults_of_the_tables_are_those_of_run_sh(help_text):
+    given = {option for table in DEFINITIONS.tables.values() for row in table.rows for option in row.options}
+    assert given == DEFINITIONS.defaults.keys()
+    for option, value in DEFINITIONS.defaults.items():
+        (line,) = (line for line in help_text.splitlines() if f"  --{option.replace('_', '-')} " in line)
+        assert line.endswith(f"default {value})"), line
 
 
 def test_published_encoders_are_named_and_nothing_is_pre_trained():
@@ -357,7 +375,7 @@ def recipe(tmp_path):
 def test_a_table_is_run_and_written_and_says_how_far_it_is(recipe, capsys):
     assert run_table.main(config(recipe)) == 0
     printed = capsys.readouterr().out
-    assert "(7 of 7)" in printed and "context2-seed2" in printed and "strict CER 66.67 %" in printed
+    assert "(7 of 7)" in printed and "context_size-4-seed2" in printed and "strict CER 66.67 %" in printed
     text = (recipe / "RESULTS.md").read_text(encoding="utf-8")
     row = cells_of(text, "stateless, 2 tokens")
     assert row[1:5] == ["mini-1.0h, 3 unseen speakers", "50.00 (33.33 to 66.67)", "50.00 to 50.00", "-"]
@@ -368,19 +386,20 @@ def test_a_table_is_run_and_written_and_says_how_far_it_is(recipe, capsys):
 
 
 def test_a_failed_run_is_named_with_its_log_and_results_stay_as_they_were(recipe, capsys):
-    (recipe / "failing").write_text("lstm-seed1")
+    (recipe / "failing").write_text("predictor-lstm-seed1")
     (recipe / "RESULTS.md").write_text("as it was")
     assert run_table.main(config(recipe)) == 1
     printed = capsys.readouterr().out.splitlines()
-    assert f"lstm-seed1  failed (exit status 1): run.sh: cannot do lstm-seed1; log: {recipe}/exp" in printed[-2]
+    why = "predictor-lstm-seed1  failed (exit status 1): run.sh: cannot do predictor-lstm-seed1"
+    assert f"{why}; log: {recipe}/exp" in printed[-2]
     assert (recipe / "RESULTS.md").read_text() == "as it was"
-    partial = (recipe / "exp/table-predictor/incomplete.md").read_text(encoding="utf-8")
-    assert "Missing: lstm-seed1." in partial and cells_of(partial, "LSTM, all tokens so far")[5] == "1"
+    partial = (recipe / "exp/table-runs/incomplete-predictor.md").read_text(encoding="utf-8")
+    assert "Missing: predictor-lstm-seed1." in partial and cells_of(partial, "LSTM, all tokens so far")[5] == "1"
 
     (recipe / "failing").write_text("")
     (recipe / "RESULTS.md").write_text("before\n")
     assert run_table.main(config(recipe)) == 0
-    assert not (recipe / "exp/table-predictor/incomplete.md").exists()
+    assert not (recipe / "exp/table-runs/incomplete-predictor.md").exists()
     assert (recipe / "RESULTS.md").read_text(encoding="utf-8").startswith("before\n\n<!-- table predictor on mini:")
 
 
@@ -388,7 +407,7 @@ def test_without_its_encoder_no_row_is_run(recipe, capsys):
     (recipe / "failing").write_text("tonal")
     assert run_table.main(config(recipe)) == 1
     assert capsys.readouterr().out.count("not run, as it needs encoder-tonal") == 12  # when it is known, and at the end
-    assert not (recipe / "RESULTS.md").exists() and not list((recipe / "exp/table-predictor").glob("*-seed*"))
+    assert not (recipe / "RESULTS.md").exists() and not list((recipe / "exp/table-runs").glob("*-seed*"))
 
 
 def test_rows_on_different_test_sets_are_not_compared(recipe):

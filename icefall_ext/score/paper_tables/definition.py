@@ -1,6 +1,7 @@
 """The tables of a recipe as data, egs/<recipe>/tables.yaml: rows that differ in options of run.sh.
 
     paper: {name: ..., corpus: TAT-MOE, corpus_option: tat, phase1_epochs: 20, phase2_epochs: 40}
+    defaults: {phases: two, ...}      # run.sh's own, of every option that a row sets
     tables:
       "3":
         title: one phase or two
@@ -53,6 +54,7 @@ class Table:
 @dataclass
 class Definitions:
     paper: Paper = field(default_factory=Paper)
+    defaults: dict[str, str] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
 
     def table(self, name: str) -> Table:

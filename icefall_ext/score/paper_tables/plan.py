@@ -1,11 +1,13 @@
 """The runs that make a table: run.sh for every row and seed, and for every encoder that several of them start from.
 
 Rows share the data, which stages 0 to 4 have made before. An encoder that stage 5 pre-trains is made once for all rows,
-seeds and tables of an experiment folder, in table-encoders/, and handed on as a folder.
+seeds and tables of an experiment folder, in table-encoders/, and handed on as a folder. A run is named after what it
+has other than the defaults, so rows of two tables that are the same system are one run.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +102,9 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def plan(name: str, table: Table, asked: Asked, corpus: str, encoder: str, exp_dir: Path, seeds: int) -> Plan:
+def plan(
+    table: Table, defaults: Mapping[str, str], asked: Asked, corpus: str, encoder: str, exp_dir: Path, seeds: int
+) -> Plan:
     """`encoder` is for rows that do not name one. The first seed of every row comes first: rows soon show beside each
     other."""
     encoders: dict[str, Job] = {}
@@ -109,13 +113,20 @@ def plan(name: str, table: Table, asked: Asked, corpus: str, encoder: str, exp_d
         for row in table.rows:
             options: dict[str, object] = dict(row.options_for(corpus))
             source, after = str(options.get("encoder", encoder)), ""
+            system = _system({**defaults, "encoder": encoder}, {**asked.given, **options})
             if source in PRETRAINED_HERE:
                 job = encoders.setdefault(source, _encoder(source, asked, exp_dir))
                 options["encoder"], after = exp_dir / "table-encoders" / source / "encoder", job.name
-            folder = exp_dir / f"table-{name}" / f"{row.name}-seed{seed}"
+            folder = exp_dir / "table-runs" / f"{system}-seed{seed}"
             options |= {"stage": FIRST_STAGE, "stop_stage": LAST_STAGE, "exp_dir": folder, "train_seed": seed}
             runs.append(Run(row, seed, folder, Job(folder.name, asked.command(options), _log(folder), after)))
     return Plan(list(encoders.values()), runs)
+
+
+def _system(defaults: Mapping[str, str], chosen: Mapping[str, object]) -> str:
+    """A name for a folder: phases-direct-encoder-nontonal."""
+    other = [f"{name}-{chosen[name]}" for name, value in defaults.items() if str(chosen.get(name, value)) != str(value)]
+    return re.sub(r"[^\w.-]", "_", "-".join(other)) or "default"
 
 
 def _encoder(source: str, asked: Asked, exp_dir: Path) -> Job:
