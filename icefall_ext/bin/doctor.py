@@ -17,7 +17,8 @@ from icefall_ext import console
 from icefall_ext.cli import option, run
 from icefall_ext.parallel import cores
 
-PACKAGES = ("torch", "torchaudio", "lhotse", "numpy", "sentencepiece", "soundfile", "kaldialign", "omegaconf")
+PACKAGES = ("torch", "torchaudio", "lhotse", "numpy", "sentencepiece", "soundfile", "kaldialign", "omegaconf",
+            "transformers", "safetensors", "tensorboard")
 OPTIONAL = ("k2", "kaldifeat", "triton", "lilcom")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from icefall_ext import console
 from icefall_ext.data.loading import SpeechBatch
+from icefall_ext.files import write_text
 from icefall_ext.train.objective import Loss
 from icefall_ext.train.world import World
 
@@ -30,15 +31,12 @@ class Sums:
     waited: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
-    def add(self, loss: Loss | None, batch: SpeechBatch, waited: float = 0.0) -> None:
-        """`loss` is None for a batch that was set aside: its time counts."""
-        self.waited += waited
-        if loss is not None:
-            for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
-                self.terms[name] += float(value)
-            self.units += loss.units
-            self.utterances += len(batch)
-            self.seconds_of_audio += batch.seconds
+    def add(self, batch: SpeechBatch, loss: Loss) -> None:
+        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
+            self.terms[name] += float(value)
+        self.units += loss.units
+        self.utterances += len(batch)
+        self.seconds_of_audio += batch.seconds
 
     def over(self, world: World) -> Sums:
         """The same over all processes; the time that was waited is of this one."""
@@ -52,6 +50,15 @@ class Sums:
             total.utterances += utterances
             total.seconds_of_audio += seconds
         return total
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "terms": dict(self.terms), "started": -self.elapsed}
+
+    @staticmethod
+    def from_dict(saved: Mapping[str, Any]) -> Sums:
+        """With the clock going on from where it stood."""
+        values = {**saved, "terms": defaultdict(float, saved["terms"])}
+        return Sums(**values | {"started": time.monotonic() + saved["started"]})
 
     def means(self) -> dict[str, float]:
         return {name: value / max(self.units, 1) for name, value in self.terms.items()}
@@ -107,16 +114,13 @@ def _cut_back(path: Path, batch: int) -> float:
             continue
         if row["batch"] <= batch:
             rows.append(row)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows[-1]["seconds"] if rows else 0.0
 
 
 def _tensorboard(folder: Path) -> Any:
-    """None where the package is not installed: everything it would show is in metrics.jsonl too."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
+    from torch.utils.tensorboard import SummaryWriter  # a second, which a test of a batch need not wait
+
     return SummaryWriter(str(folder))
 
 

@@ -67,6 +67,7 @@ def test_the_whole_recipe_ends_with_a_table_and_a_report(two_phases):
     assert "strict CER" in page and "greedy_search" in page
     for phase, epochs in (("phase1", 1), ("phase2", 2)):
         assert (folder / f"exp/{phase}/epoch-{epochs}.pt").is_file()
+        assert list((folder / f"exp/{phase}/tensorboard").glob("events.*"))
         for method in ("greedy_search", "modified_beam_search", "fast_beam_search"):
             assert len(list((folder / f"exp/{phase}/{method}").glob("recogs-test-*.txt"))) == 1
 
