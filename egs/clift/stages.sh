@@ -27,7 +27,7 @@ recipe_options() {
   section "Tables (instead of stages 5 to 9, once for each row and seed)"
   option table none "none|$(table_names)" "of egs/clift/tables.yaml"
   option seeds 3 "int>=1" "runs of each row"
-  option jobs 0 int "runs side by side; 0: one for each GPU, or else for each core"
+  option jobs 0 int "runs side by side; 0: as many as GPUs, or else cores, allow"
   option results egs/clift/RESULTS.md path "file that gets the table as a section"
 }
 
@@ -62,7 +62,7 @@ run_table() {
   run python -m icefall_ext.bin.run_table --table "$table" --definitions egs/clift/tables.yaml --data-dir "$data_dir" \
     --corpus "$corpus" --encoder "$encoder" --exp-dir "$exp_dir" --results "$results" --conf "$conf" \
     --phase1-epochs "$phase1_epochs" --phase2-epochs "$phase2_epochs" --source-hours "$source_hours" \
-    --seeds "$seeds" --jobs "$jobs" --device "$device" "$@" -- ./run.sh "${given[@]}"
+    --seeds "$seeds" --processes "$processes" --jobs "$jobs" --device "$device" "$@" -- ./run.sh "${given[@]}"
 }
 
 # Before any stage.

@@ -42,7 +42,8 @@ class Config:
     phase2_epochs: int = option(0, "named in the results")
     source_hours: float = option(0.0, "named in the results, of encoders that are pre-trained here")
     seeds: int = option(3, "runs of each row, with the seeds 1, 2, ...")
-    jobs: int = option(0, "runs side by side; 0: one for each GPU, or else for each core")
+    processes: int = option(1, "of each run")
+    jobs: int = option(0, "runs side by side; 0: as many as there are GPUs, or else cores, for their processes")
     device: str = option("auto", "what the runs are on")
     check_only: bool = option(False, "check the options and stop")
     command: list[str] = positional("after --: run.sh and the options that were given to it", "RUN.SH --OPTION VALUE")
@@ -55,7 +56,7 @@ def main(cfg: Config) -> int:
     if cfg.check_only:
         return 0
     planned = plan(table, definitions.defaults, asked, cfg.corpus, cfg.encoder, cfg.exp_dir, cfg.seeds)
-    places = environments(cfg, asked.processes)
+    places = environments(cfg)
     ended = run_all(planned, places, asked)
     failed = {one.job.name for one in ended if one.status}
     outcomes = {run: read_outcome(run.folder, asked.method, table.also)
@@ -73,8 +74,9 @@ def check(cfg: Config, table: Table, asked: Asked) -> None:
     asked.check(cfg.table, table, cfg.corpus)
 
 
-def environments(cfg: Config, processes: int) -> list[dict[str, str]]:
+def environments(cfg: Config) -> list[dict[str, str]]:
     """Of each run that is under way: GPUs of its own where there are some, one thread where there are none."""
+    processes = cfg.processes
     gpus = visible_gpus() if cfg.device != "cpu" else []
     if not gpus:
         return [{"OMP_NUM_THREADS": "1"}] * (cfg.jobs or max(1, cores() // processes))

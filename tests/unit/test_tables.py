@@ -123,7 +123,7 @@ def test_a_run_has_its_own_folder_and_seed_one_thread_and_what_was_given():
     run = planned("3", table="3", stage="5", results="r.md", phase2_epochs="3", nj="1").runs[3]
     assert run.job.name == "phases-direct-seed2" and run.job.log == Path("exp/x/table-runs/phases-direct-seed2.log")
     assert options_of(run.job) == {
-        "--threads": "1", "--methods": METHOD, "--phase2-epochs": "3", "--nj": "1", "--processes": "1",
+        "--threads": "1", "--methods": METHOD, "--phase2-epochs": "3", "--nj": "1",
         "--phases": "direct", "--freeze-phase1": "none", "--encoder": "exp/x/table-encoders/tonal/encoder",
         "--stage": "5", "--stop-stage": "9", "--exp-dir": "exp/x/table-runs/phases-direct-seed2", "--train-seed": "2",
     }  # fmt: skip
@@ -165,14 +165,14 @@ def test_published_encoders_are_named_and_nothing_is_pre_trained():
 )
 def test_runs_side_by_side_have_gpus_of_their_own(monkeypatch, gpus, processes, jobs, expected):
     monkeypatch.setattr(run_table, "visible_gpus", lambda: gpus)
-    places = run_table.environments(config(Path("."), jobs=jobs, device="auto"), processes)
+    places = run_table.environments(config(Path("."), jobs=jobs, processes=processes, device="auto"))
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == expected
 
 
 def test_on_cores_each_run_has_one_thread(monkeypatch):
     monkeypatch.setattr(run_table, "cores", lambda: 5)
-    assert run_table.environments(config(Path(".")), 2) == [{"OMP_NUM_THREADS": "1"}] * 2
-    assert len(run_table.environments(config(Path("."), jobs=3), 2)) == 3
+    assert run_table.environments(config(Path("."), processes=2)) == [{"OMP_NUM_THREADS": "1"}] * 2
+    assert len(run_table.environments(config(Path("."), jobs=3, processes=2))) == 3
 
 
 # How it is run

@@ -61,11 +61,6 @@ class Asked:
     def method(self) -> str:
         return self.given.get("methods", METHOD)
 
-    @property
-    def processes(self) -> int:
-        """Of one run; 0 stands for what --conf says, but the cores are for the runs side by side."""
-        return int(self.given.get("processes", 0)) or 1
-
     def check(self, name: str, table: Table, corpus: str) -> None:
         """Everything that would make rows that cannot be compared, before anything runs."""
         if int(self.given.get("stop_stage", LAST_STAGE)) != LAST_STAGE:
@@ -87,9 +82,9 @@ class Asked:
                 raise UsageError(f"{flag(option)} {value}: table {name} sets that for its rows ({rows}); leave it out")
 
     def command(self, options: Mapping[str, object]) -> list[str]:
-        """With one process and one thread, unless asked for more: the cores are for the runs side by side."""
+        """With one thread, unless asked for more: the other cores are for the runs side by side."""
         passed_on = {name: value for name, value in self.given.items() if name not in OF_THE_TABLE}
-        chosen = {"threads": 1, "methods": self.method, **passed_on, "processes": self.processes, **options}
+        chosen = {"threads": 1, "methods": self.method, **passed_on, **options}
         return [self.program, *(word for name, value in chosen.items() for word in (flag(name), str(value)))]
 
     def as_typed(self) -> list[str]:
