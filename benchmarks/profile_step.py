@@ -1,7 +1,7 @@
 """Where the time of a training step goes: by part of the model, forward and backward, and by operation.
 
-One step as in bench_training, after one to warm up. Parts are told apart by the moments at which a tensor between two of
-them is made, and at which its gradient is.
+One step as in bench_training, after one to warm up. Parts are told apart by the moments at which a tensor between two
+of them is made, and at which its gradient is.
 
     python -m benchmarks.profile_step --encoder hubert-base --batch-seconds 16
     python -m benchmarks.profile_step --encoder hubert-base --batch-seconds 100 --device cuda --dtype bfloat16
@@ -50,10 +50,12 @@ def main(cfg: Config) -> None:
     parts = [step.run() for _ in range(cfg.rounds)]
     medians = [statistics.median(of) for of in zip(*parts)]
     total = sum(medians)
-    names = [*(f"{name}, forward" for name in FORWARD), *(f"{name}, backward" for name in reversed(FORWARD)), "ScaledAdam"]
-    console.says(f"{cfg.encoder}, a batch of {step.batch.seconds:.1f} s, {total:.2f} s a step, {cfg.device} {cfg.dtype}, "
-                 f"{cfg.threads} threads, torch {torch.__version__}")
-    console.table(("part", "s", "%"), [(n, f"{s:.3f}", f"{100 * s / total:.0f}") for n, s in zip(names, medians)])
+    there = [f"{name}, forward" for name in FORWARD]
+    back = [f"{name}, backward" for name in reversed(FORWARD)]
+    console.says(f"{cfg.encoder}, a batch of {step.batch.seconds:.1f} s, {total:.2f} s a step, {cfg.device} "
+                 f"{cfg.dtype}, {cfg.threads} threads, torch {torch.__version__}")
+    parts = zip([*there, *back, "ScaledAdam"], medians)
+    console.table(("part", "s", "%"), [(name, f"{s:.3f}", f"{100 * s / total:.0f}") for name, s in parts])
     operations(step, cfg)
 
 
@@ -65,7 +67,8 @@ class Step:
         self.model = TransducerModel(encoder, ModelConfig(), VOCAB).to(cfg.device).train()
         self.optimizer = ScaledAdam(parameter_groups(self.model, 1e-4), lr=1e-4)
         self.moments: dict[str, float] = {}
-        encoder.backbone.feature_projection.projection.register_forward_hook(lambda *call: self._watch("features", call[-1]))
+        projection = encoder.backbone.feature_projection.projection
+        projection.register_forward_hook(lambda *call: self._watch("features", call[-1]))
         encoder.register_forward_hook(lambda *call: self._watch("frames", call[-1][0]))
 
     def run(self) -> list[float]:

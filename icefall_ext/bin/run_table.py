@@ -55,7 +55,8 @@ def main(cfg: Config) -> int:
     check(cfg, table, asked)
     if cfg.check_only:
         return 0
-    planned = plan(table, definitions.defaults, asked, cfg.corpus, cfg.encoder, cfg.exp_dir, cfg.seeds)
+    both_phases = cfg.phase1_epochs + cfg.phase2_epochs
+    planned = plan(table, definitions.defaults, asked, cfg.corpus, cfg.encoder, both_phases, cfg.exp_dir, cfg.seeds)
     places = environments(cfg)
     ended = run_all(planned, places, asked)
     failed = {one.job.name for one in ended if one.status}

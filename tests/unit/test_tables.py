@@ -48,7 +48,7 @@ def test_every_row_uses_options_and_values_that_run_sh_has(name, help_text):
     assert set(table.also) <= MEASURES.keys()
     for corpus in ("mini", "tat"):
         rows = [row.options_for(corpus) for row in table.rows]
-        assert len({tuple(options.items()) for options in rows}) == len(rows), "two rows are the same"
+        assert len({(*options.items(), row.longer) for options, row in zip(rows, table.rows)}) == len(rows), "the same"
         assert len({frozenset(options) for options in rows}) == 1, "a row leaves open what another one sets"
         command = Asked("./run.sh", {"corpus": corpus, "corpus_dir": "."}).command
         for options in rows:
@@ -102,7 +102,7 @@ def test_options_that_agree_with_a_table_or_have_nothing_to_do_with_it_are_taken
 
 def planned(name="2", corpus="mini", encoder="tonal", seeds=2, **given):
     asked = Asked.of(["./run.sh", *(word for k, v in given.items() for word in (f"--{k.replace('_', '-')}", v))])
-    return plan(DEFINITIONS.tables[name], DEFINITIONS.defaults, asked, corpus, encoder, Path("exp/x"), seeds)
+    return plan(DEFINITIONS.tables[name], DEFINITIONS.defaults, asked, corpus, encoder, 16, Path("exp/x"), seeds)
 
 
 def options_of(job: Job) -> dict[str, str]:
@@ -120,7 +120,7 @@ def test_each_language_is_pre_trained_once_and_only_the_rows_that_need_it_wait()
 
 
 def test_a_run_has_its_own_folder_and_seed_one_thread_and_what_was_given():
-    run = planned("3", table="3", stage="5", results="r.md", phase2_epochs="3", nj="1").runs[3]
+    run = planned("3", table="3", stage="5", results="r.md", phase2_epochs="3", nj="1").runs[4]
     assert run.job.name == "phases-direct-seed2" and run.job.log == Path("exp/x/table-runs/phases-direct-seed2.log")
     assert options_of(run.job) == {
         "--threads": "1", "--methods": METHOD, "--phase2-epochs": "3", "--nj": "1",
@@ -137,6 +137,12 @@ def test_rows_that_are_the_same_system_are_one_run_in_all_tables():
     assert len(set(folders.values())) == len(folders) - 3
     with_lstm = planned("3", predictor="lstm").runs
     assert [run.folder.name for run in with_lstm[:2]] == ["phases-direct-predictor-lstm-seed1", "predictor-lstm-seed1"]
+
+
+def test_the_row_of_equal_length_has_the_epochs_of_both_phases():
+    *others, longer = planned("3", phase2_epochs="10", seeds=1).runs
+    assert options_of(longer.job)["--phase2-epochs"] == "16" and longer.folder.name == "phases-direct-longer-seed1"
+    assert {options_of(run.job)["--phase2-epochs"] for run in others} == {"10"}
 
 
 def test_the_defaults_of_the_tables_are_those_of_run_sh(help_text):

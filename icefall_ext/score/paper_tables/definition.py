@@ -37,6 +37,7 @@ class Row:
     title: str = "???"
     options: dict[str, str] = field(default_factory=dict)
     by_corpus: dict[str, dict[str, str]] = field(default_factory=dict)
+    longer: bool = False  # phase 2 alone, for as many epochs as the two phases of other rows
     paper: str = "-"  # its figure
 
     def options_for(self, corpus: str) -> dict[str, str]:

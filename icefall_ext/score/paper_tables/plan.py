@@ -98,10 +98,11 @@ def flag(name: str) -> str:
 
 
 def plan(
-    table: Table, defaults: Mapping[str, str], asked: Asked, corpus: str, encoder: str, exp_dir: Path, seeds: int
+    table: Table, defaults: Mapping[str, str], asked: Asked, corpus: str, encoder: str, epochs: int, exp_dir: Path,
+    seeds: int,
 ) -> Plan:
-    """`encoder` is for rows that do not name one. The first seed of every row comes first: rows soon show beside each
-    other."""
+    """`encoder` is for rows that do not name one, `epochs` those of both phases. The first seed of every row comes
+    first: rows soon show beside each other."""
     encoders: dict[str, Job] = {}
     runs = []
     for seed in range(1, seeds + 1):
@@ -109,6 +110,8 @@ def plan(
             options: dict[str, object] = dict(row.options_for(corpus))
             source, after = str(options.get("encoder", encoder)), ""
             system = _system({**defaults, "encoder": encoder}, {**asked.given, **options})
+            if row.longer:
+                system, options["phase2_epochs"] = f"{system}-longer", epochs
             if source in PRETRAINED_HERE:
                 job = encoders.setdefault(source, _encoder(source, asked, exp_dir))
                 options["encoder"], after = exp_dir / "table-encoders" / source / "encoder", job.name
