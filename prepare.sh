@@ -4,7 +4,7 @@
 
 data_options() {
   section "Corpus (stages 0 and 1)"
-  option corpus mini "mini|tat|hat|common_voice|table" "what the data is; mini is generated"
+  option corpus mini "mini|tat|hat|common_voice|table|words|tone_perfect" "what the data is; mini is generated"
   option corpus_dir "" path "where it is; for mini, where it is generated"
   option mini_hours 2.0 number "mini: hours of training speech to generate"
   option source_hours 0.0 number "mini: hours of each of two unlabelled source languages for pre-training"

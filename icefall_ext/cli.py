@@ -28,6 +28,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from icefall_ext.errors import UsageError, UserError
+from icefall_ext.files import NO_SPACE, no_space
 
 C = TypeVar("C")
 _OF_THE_USERS_FILES = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -230,3 +231,8 @@ def run(main: Callable[[C], int | None], config_class: type[C], argv: Sequence[s
     except BrokenPipeError:  # the reader of our output went away (`| head`)
         sys.stderr.close()
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        print(f"{program_name()}: {no_space(error)}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -16,6 +17,8 @@ from typing import IO, Any
 
 from icefall_ext.errors import UserError
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the device, for the user, for the process
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -28,12 +31,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         yield temporary
+        _to_the_disk(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno == 28:  # ENOSPC
-            raise UserError(f"{path}: no space left on the device; free some and run the same command again") from error
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise UserError(f"{path}: {no_space(error)}") from error
         raise
+
+
+def _to_the_disk(path: Path) -> None:
+    """Before it gets its name: or the name may outlive a loss of power, and the content not."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def no_space(error: OSError) -> str:
+    return f"{os.strerror(error.errno).lower()}; free some and run the same command again"
 
 
 @contextmanager
@@ -45,9 +59,12 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     yield temporary  # an interrupted run leaves the folder under its temporary name; the next one clears it
+    outdated = path.with_name(f".{path.name}.outdated.partial")
+    shutil.rmtree(outdated, ignore_errors=True)
     if path.exists():
-        shutil.rmtree(path)
+        os.replace(path, outdated)
     os.replace(temporary, path)
+    shutil.rmtree(outdated, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,8 @@ from icefall_ext.data.batches import BatchLimits
 from icefall_ext.encoders.pretraining.spec import PredictionConfig
 from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
-from icefall_ext.files import write_text
+from icefall_ext.files import atomic_dir, write_text
+from icefall_ext.interruption import stop_at_once_when_asked
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ MAY_CHANGE = ("exp_dir", "out_dir", "iterations", "avg", "device", "threads", "w
 
 def main(cfg: Config) -> None:
     check(cfg)
+    stop_at_once_when_asked()
     from icefall_ext.encoders.load import save_encoder
     from icefall_ext.train.devices import choose_device
     from icefall_ext.train.world import World
@@ -100,10 +101,10 @@ def main(cfg: Config) -> None:
         for iteration in range(1, cfg.iterations + 1):
             encoder, facts = pretrain(cfg, iteration, audio, encoder, device, world)
         if world.first:
-            if cfg.out_dir.is_dir():
-                shutil.rmtree(cfg.out_dir)
-            save_encoder(encoder, cfg.out_dir)
-            write_text(cfg.out_dir / MARK, json.dumps(facts, indent=1) + "\n")
+            with atomic_dir(cfg.out_dir) as temporary:
+                what = save_encoder(encoder, temporary)
+                write_text(temporary / MARK, json.dumps(facts, indent=1) + "\n")
+            console.wrote(cfg.out_dir, what)
 
 
 def check(cfg: Config) -> None:

@@ -20,6 +20,7 @@ from icefall_ext.data.transcripts import SCRIPTS, TONES, text_of
 from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import atomic_dir
+from icefall_ext.interruption import stop_at_once_when_asked
 from icefall_ext.text.bbpe import ByteBPE
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig, LossConfig
 from icefall_ext.transducer.model import ModelConfig
@@ -62,6 +63,7 @@ MAY_CHANGE = ("exp_dir", "device", "threads", "workers", "scan", "encoder.weight
 
 def main(cfg: Config) -> None:
     check(cfg)
+    stop_at_once_when_asked()
     import torch
 
     from icefall_ext.train.devices import choose_device, set_threads

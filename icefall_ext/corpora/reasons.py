@@ -56,3 +56,8 @@ NO_ROMANISATION = "no romanisation in parentheses"
 NOT_ROMANISATION = "parentheses without romanisation"
 NESTED_PARENTHESES = "nested parentheses"
 UNBALANCED_PARENTHESES = "unbalanced parentheses"
+
+# isolated words
+NOT_RPA = "not spelled in RPA"
+LABEL_DISAGREES = "label disagrees with the name"
+BAD_METADATA = "metadata cannot be read"

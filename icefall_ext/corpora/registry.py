@@ -9,10 +9,18 @@ from icefall_ext.corpora.common_voice import CommonVoiceCorpus
 from icefall_ext.corpora.table import TableCorpus
 from icefall_ext.corpora.tat import TatCorpus
 from icefall_ext.corpora.tat_keys import HAT, TAT
+from icefall_ext.corpora.tone_perfect import TonePerfectCorpus
+from icefall_ext.corpora.word_list import WordListCorpus
 from icefall_ext.errors import UserError
 
 _KEYS = {"mini": TAT, "tat": TAT, "hat": HAT}
-NAMES = (*_KEYS, "common_voice", "table")
+_OTHERS = {
+    "common_voice": CommonVoiceCorpus,
+    "table": TableCorpus,
+    "words": WordListCorpus,
+    "tone_perfect": TonePerfectCorpus,
+}
+NAMES = (*_KEYS, *_OTHERS)
 _DEFAULT = Options()
 
 
@@ -22,4 +30,4 @@ def open_corpus(name: str, folder: str | os.PathLike[str], options: Options = _D
         raise UserError(f"{folder!r}: manifests are UTF-8, and this path is not; rename the folder")
     if name in _KEYS:
         return TatCorpus(name, folder, _KEYS[name], options)
-    return (CommonVoiceCorpus if name == "common_voice" else TableCorpus)(name, folder, options)
+    return _OTHERS[name](name, folder, options)

@@ -72,8 +72,10 @@ def build_encoder(cfg: EncoderConfig) -> SpeechEncoder:
     return encoder
 
 
-def save_encoder(encoder: SpeechEncoder, folder: Path) -> None:
-    """The pre-trained part as a folder in transformers' format (a log-mel encoder only this project can read)."""
+def save_encoder(encoder: SpeechEncoder, folder: Path) -> str:
+    """The pre-trained part as a folder in transformers' format (a log-mel encoder only this project can read).
+
+    Returns in a few words what it is."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
@@ -97,7 +99,7 @@ def save_encoder(encoder: SpeechEncoder, folder: Path) -> None:
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(tensors, str(temporary), metadata={"format": "pt"})
     write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")  # last: a folder without it is not whole
-    console.wrote(folder, f"{architecture}, {len(tensors)} tensors")
+    return f"{architecture}, {len(tensors)} tensors"
 
 
 # -------------------------------------------------------------------- tensors

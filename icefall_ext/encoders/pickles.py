@@ -11,6 +11,7 @@ with an archive of another format.
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import tarfile
@@ -98,22 +99,23 @@ class _Unpickler(pickle.Unpickler):
         return self._storage(dtype, key, count)
 
 
-def read_pickled(path: Path) -> Any:
-    """Tensors on the CPU, containers and scalars as they are, everything else inert."""
+def read_pickled(path: Path, tensors: bool = True) -> Any:
+    """Tensors on the CPU, containers and scalars as they are, everything else inert. What an archive holds is compared
+    with its checksums. Without `tensors` they are left on the disk, and have a shape only."""
     try:
         if zipfile.is_zipfile(path):
-            return _read_zip(path)
+            return _read_zip(path, tensors)
         if tarfile.is_tarfile(path):
             raise UserError(f"{path}: a tar archive, not a checkpoint; unpack it and name the file inside")
         return _read_legacy(path)
-    except UserError:
+    except (UserError, PermissionError):
         raise
     except Exception as error:  # a broken file fails in as many ways as there are bytes
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a checkpoint that can be read safely ({reason[:150]})") from None
 
 
-def _read_zip(path: Path) -> Any:
+def _read_zip(path: Path, tensors: bool) -> Any:
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         pickled = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -126,11 +128,11 @@ def _read_zip(path: Path) -> Any:
 
         def storage(dtype: torch.dtype, key: str, count: int) -> Tensor:
             if key not in flats:
-                flats[key] = _numbers(archive.read(f"{root}/data/{key}"), dtype)
+                flats[key] = (_numbers(archive.read(f"{root}/data/{key}"), dtype) if tensors
+                              else torch.empty(count, dtype=dtype, device="meta"))
             return flats[key]
 
-        with archive.open(pickled[0]) as stream:
-            return _Unpickler(stream, storage).load()
+        return _Unpickler(io.BytesIO(archive.read(pickled[0])), storage).load()  # to its end, where the checksum is
 
 
 def _read_legacy(path: Path) -> Any:

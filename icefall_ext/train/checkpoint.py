@@ -5,7 +5,9 @@
      "system": what `TransducerModel.to_dict` gave}
 
 `epoch-N.pt` after epoch N (from 1), `checkpoint-B.pt` after batch B, `best-valid-loss.pt` a copy. Files are written
-under another name first, so that one under its own name is whole.
+under another name first, so that one under its own name is whole. What happens to it later is seen too: the archive
+holds a CRC-32 of every tensor, which goes wherever the file is copied to (encoders/pickles.py looks at it; torch.load
+does not).
 
 The running average over a training of b batches, every `period` of them, is
 
@@ -18,45 +20,92 @@ w avg_b + (1 - w) avg_a with w = b / (b - a), as good as having kept all models 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
+from icefall_ext import console
 from icefall_ext.encoders.pickles import read_pickled
 from icefall_ext.errors import UserError
 from icefall_ext.files import atomic_path
 
 _OF_BATCH = re.compile(r"checkpoint-(\d+)\.pt")
 _OF_EPOCH = re.compile(r"epoch-(\d+)\.pt")
+_DAMAGED = ".damaged"
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, content: Mapping[str, Any], copies: Sequence[Path] = ()) -> None:
+    """`copies` are whole before `path` is there: what it says of them holds."""
     with atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+        with open(temporary, "wb") as stream:
+            kept = _Kept(stream)
+            torch.save(dict(content), kept)
+            if kept.error:
+                raise kept.error
+        for copy in copies:
+            with atomic_path(copy) as temporary_copy:
+                shutil.copyfile(temporary, temporary_copy)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Ours or icefall's, on the CPU; nothing in the file is run."""
+class _Kept:
+    """A stream that keeps its failure for later: torch goes on to end the archive, and a second one ends the process."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream, self.error = stream, None
+
+    def write(self, content: Any) -> int:
+        if self.error is None:
+            try:
+                self._stream.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        pass
+
+
+def load_checkpoint(path: Path, tensors: bool = True) -> dict[str, Any]:
+    """Ours or icefall's, on the CPU; nothing in the file is run. Without `tensors` only their shapes are read."""
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pt"))[:12]) if path.parent.is_dir() else ""
         raise UserError(f"{path}: no such checkpoint; there is {there or 'none'}")
-    content = read_pickled(path)
+    content = read_pickled(path, tensors)
     if not isinstance(content, dict) or "model" not in content:
         raise UserError(f"{path}: no model in it; expected a checkpoint of this project or of icefall")
     return content
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The one written last: the numbers of batches and of epochs cannot be compared without reading the files."""
-    by_batch = sorted(numbered(folder, _OF_BATCH).items())
-    by_epoch = sorted(numbered(folder, _OF_EPOCH).items())
-    candidates = [pair[-1][1] for pair in (by_batch, by_epoch) if pair]
-    if len(candidates) < 2:
-        return candidates[0] if candidates else None
-    return max(candidates, key=lambda path: path.stat().st_mtime_ns)
+def newest_whole(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that is furthest on, and its content; one that is damaged is renamed and the one before it taken.
+
+    None in a folder without checkpoints. If all there were are damaged that is an error, however often it is tried.
+    """
+    both = (batch_checkpoints, epoch_checkpoints)
+    while last := [by_number[max(by_number)] for kind in both if (by_number := kind(folder))]:
+        found = [(path, content) for path in last if (content := _read_or_set_aside(path, tensors=False))]
+        if len(found) == len(last):  # the numbers in the names cannot be compared
+            path, _ = max(found, key=lambda each: (each[1]["batch_idx_train"], each[1]["cur_epoch"]))
+            if content := _read_or_set_aside(path):
+                return path, content
+    damaged = sorted(path.name for path in folder.glob(f"*.pt{_DAMAGED}"))
+    if damaged:
+        raise UserError(f"{folder}: no whole checkpoint ({', '.join(damaged[:5])}); put a good copy of one there under "
+                        "its old name, or remove the folder to begin anew")
+    return None
+
+
+def _read_or_set_aside(path: Path, tensors: bool = True) -> dict[str, Any] | None:
+    try:
+        return load_checkpoint(path, tensors)
+    except UserError as error:
+        path.rename(path.with_name(path.name + _DAMAGED))
+        console.says(f"warning: {error}; renamed to {path.name}{_DAMAGED}, and the one before it is taken")
+        return None
 
 
 def numbered(folder: Path, name: re.Pattern[str]) -> dict[int, Path]:

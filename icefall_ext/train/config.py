@@ -8,6 +8,7 @@ from icefall_ext.cli import option
 from icefall_ext.errors import UsageError
 
 AMP = ("auto", "off", "bf16", "fp16")
+ON_OOM = ("stop", "shrink")
 
 
 @dataclass
@@ -29,6 +30,7 @@ class LoopConfig:
     log_every: int = option(50, "batches between two lines of the log")
     max_bad_batches: int = option(10, "stop after so many batches in a row without a finite loss or gradient")
     max_failed_share: float = option(0.01, "stop when more of the utterances than this cannot be loaded")
+    on_oom: str = option("stop", "out of memory: stop, or compute batches that large in parts", choices=ON_OOM)
 
     def check(self) -> None:
         positive = ("epochs", "lr", "lr_batches", "lr_epochs", "accumulate", "average_period", "save_every",
@@ -54,4 +56,5 @@ class LossConfig:
 
 
 # Options that decide where a training runs and what it keeps, not what it computes: a run may go on with other values.
-MAY_DIFFER = ("epochs", "save_every", "keep_last", "keep_epochs", "log_every", "max_bad_batches", "max_failed_share")
+MAY_DIFFER = ("epochs", "save_every", "keep_last", "keep_epochs", "log_every", "max_bad_batches", "max_failed_share",
+              "on_oom")

@@ -5,25 +5,44 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from icefall_ext.data.loading import SpeechBatch
 from icefall_ext.errors import UserError
 from icefall_ext.files import write_text
+from icefall_ext.train.world import World
 
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class Counts:
+    """Of this process; those before a training was stopped count for its first."""
+
+    utterances: int = 0
+    failed: int = 0  # that could not be loaded
+    without_path: int = 0
+    bad_batches: int = 0
+
+    def over(self, world: World) -> Counts:
+        return Counts(*map(sum, zip(*world.gather(astuple(self)))))
+
+
 class Guard:
-    def __init__(self, folder: Path, max_in_a_row: int, max_failed_share: float):
-        self._folder, self._max_in_a_row, self._max_failed_share = folder, max_in_a_row, max_failed_share
-        self.in_a_row = self.bad_batches = self.utterances = self.failed = self.without_path = 0
+    def __init__(self, folder: Path, max_in_a_row: int, max_failed_share: float, rank: int = 0):
+        """`folder` is that of the training. Each process has files of its own."""
+        self._max_in_a_row, self._max_failed_share = max_in_a_row, max_failed_share
+        self._folder, self._of_rank = folder, f"-rank-{rank}" if rank else ""
+        self._list = folder / f"cannot-be-loaded{self._of_rank}.tsv"
+        self._listed: set[str] | None = None
+        self.counts, self.in_a_row = Counts(), 0
 
     def skip(self, batches: Sequence[SpeechBatch], number: int, what: str) -> None:
         """A batch, or those of one step, whose loss or gradient is not finite."""
         self.in_a_row += 1
-        self.bad_batches += 1
-        path = self._folder / f"batch-{number}.json"
+        self.counts.bad_batches += 1
+        path = self._folder / "bad-batches" / f"batch-{number}{self._of_rank}.json"
         utterances = [
             {"id": id, "seconds": int(length) / 16000, "tokens": list(tokens)}
             for batch in batches
@@ -41,18 +60,30 @@ class Guard:
         self.in_a_row = 0
 
     def loaded(self, batch: SpeechBatch) -> None:
-        """Counts what could not be loaded, and stops when it is more than a few."""
-        self.utterances += len(batch) + len(batch.failed)
+        """Counts and lists what could not be loaded, and stops when it is more than a few."""
+        counts, share = self.counts, self._max_failed_share
+        counts.utterances += len(batch) + len(batch.failed)
         for id, reason in batch.failed:
-            self.failed += 1
+            counts.failed += 1
             log.warning("left out: %s", reason if id in reason else f"{id}: {reason}")
-        if self.failed > max(self._max_failed_share * self.utterances, self._max_failed_share * 1000):
+            self._keep(id, reason)
+        if counts.failed > max(share * counts.utterances, share * 1000):
             raise UserError(
-                f"{self.failed} of {self.utterances} utterances could not be loaded, the last: {batch.failed[-1][1]} "
-                "(all are in the log; --train.max-failed-share sets how many may)"
+                f"{counts.failed} of {counts.utterances} utterances could not be loaded, the last: "
+                f"{batch.failed[-1][1]} (all are in {self._list}; --train.max-failed-share sets how many may)"
             )
 
+    def _keep(self, id: str, reason: str) -> None:
+        """A line in a list that grows over all runs of the training, once for each utterance."""
+        if self._listed is None:
+            there = self._list.read_text(encoding="utf-8").splitlines() if self._list.is_file() else []
+            self._listed = {line.partition("\t")[0] for line in there}
+        if id not in self._listed:
+            self._listed.add(id)
+            with open(self._list, "a", encoding="utf-8") as stream:
+                stream.write(f"{id}\t{reason}\n")
+
     def no_path(self, ids: Sequence[str]) -> None:
-        self.without_path += len(ids)
+        self.counts.without_path += len(ids)
         for id in ids:
             log.warning("%s: left out of its batch, its loss is infinite", id)

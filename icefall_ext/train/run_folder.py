@@ -43,6 +43,9 @@ class RunFolder:
         wanted = json.loads(json.dumps(wanted, default=str))  # paths as text
         (path / "log").mkdir(parents=True, exist_ok=True)
         take_lock(path)
+        for left_behind in path.glob(".*.partial"):  # by a run that was killed while it wrote
+            if left_behind.is_file():
+                left_behind.unlink()
         saved = path / "config.yaml"
         if saved.is_file():
             try:
@@ -60,7 +63,7 @@ class RunFolder:
 
     def _log_to_file(self) -> None:
         """Everything that modules log goes into log/log-train-DATE; what is for the person goes to the terminal too."""
-        handler = logging.FileHandler(self.path / "log" / time.strftime("log-train-%Y-%m-%d-%H-%M-%S"))
+        handler = _LogFile(self.path / "log" / time.strftime("log-train-%Y-%m-%d-%H-%M-%S"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s [%(module)s:%(lineno)d] %(message)s"))
         root = logging.getLogger("icefall_ext")
         for old in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
@@ -74,17 +77,27 @@ class RunFolder:
         return self.path / "log" / "metrics.jsonl"
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk ends the training, in one line, and not with a traceback for every line of the log."""
+        raise  # noqa: PLE0704
+
+
 _locks: dict[Path, IO[str]] = {}  # open until the process ends, whatever ends it
 
 
 def take_lock(path: Path) -> None:
-    """Two trainings in one folder would overwrite each other's checkpoints."""
+    """Two trainings in one folder would overwrite each other's checkpoints.
+
+    The system holds the lock for this process alone and drops it with the process: no crash leaves one behind, and no
+    loading process that outlives it keeps it. On a file server that locks it holds between machines.
+    """
     if path.resolve() in _locks:
         return
     stream = open(path / ".lock", "a+", encoding="utf-8")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # which of them depends on the system
         stream.seek(0)
         raise UserError(f"{path}: {stream.read().strip() or 'another process'} is training there; wait for it, or name "
                         "another folder") from None

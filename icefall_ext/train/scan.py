@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from icefall_ext.data.batches import worst_batches
-from icefall_ext.data.loading import load_batches
+from icefall_ext.data.loading import SpeechBatch, load_batches
 from icefall_ext.errors import UserError
+from icefall_ext.train.memory import out_of_memory, shape
 from icefall_ext.train.run_folder import says
 
 if TYPE_CHECKING:
@@ -26,19 +27,27 @@ def try_largest_batches(trainer: Trainer) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     shapes = []
-    for batch in load_batches(index, worst_batches(index.durations, index.token_counts, batches)):
-        shape = f"{len(batch)} x {float(batch.lengths.max()) / 16000:.1f} s, {max(map(len, batch.tokens))} tokens"
-        try:
-            with trainer.autocast():
-                trainer.objective(batch.to(device), 1).total.backward()
-        except RuntimeError as error:  # torch.cuda.OutOfMemoryError is one; a CPU's allocator has none of its own
-            if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
-                raise
-            limits = trainer.data.limits
-            raise UserError(f"a batch of {shape} does not fit into the memory of {device}: lower --batch.max-duration "
-                            f"(now {limits.max_duration:g}) or --batch.max-tokens (now {limits.max_tokens}), or set "
-                            "--encoder.gradient-checkpointing") from None
-        shapes.append(shape)
-        trainer.optimizer.zero_grad(set_to_none=True)
+    with load_batches(index, worst_batches(index.durations, index.token_counts, batches)) as loaded:
+        for batch in loaded:
+            shapes += _fits(trainer, batch.to(device))
     memory = f", at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else ""
     says(f"largest    {'; '.join(shapes)}: they fit{memory}")
+
+
+def _fits(trainer: Trainer, batch: SpeechBatch) -> list[str]:
+    """The shapes that it was computed in."""
+    while True:
+        shapes = []
+        try:
+            for part in trainer.portions.of(batch):
+                with trainer.autocast():
+                    trainer.objective(part, 1).total.backward()
+                shapes.append(shape(part))
+            return shapes
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if trainer.cfg.on_oom != "shrink" or not trainer.portions.shrink():
+                raise UserError(trainer.portions.why()) from None
+        finally:
+            trainer.optimizer.zero_grad(set_to_none=True)

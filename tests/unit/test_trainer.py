@@ -16,9 +16,9 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.train import checkpoint as files
 from icefall_ext.train.guards import Guard
 from icefall_ext.train.objective import Loss
+from icefall_ext.train.precision import batch_seed
 from icefall_ext.train.restore import chosen_weights, restore_model
 from icefall_ext.train.run_folder import RunFolder
-from icefall_ext.train.trainer import batch_seed
 from tests.training_toys import make_trainer, train_bpe, write_cuts
 
 
@@ -171,7 +171,7 @@ def test_a_batch_without_a_finite_loss_is_set_aside_and_written_down(toys, tmp_p
     trainer.fit()
     dumped = json.loads((tmp_path / "exp/bad-batches/batch-3.json").read_text(encoding="utf-8"))
     assert dumped["why"] == "a loss of nan" and dumped["utterances"][0]["id"].startswith("cuts-")
-    assert trainer.guard.bad_batches == 1
+    assert trainer.guard.counts.bad_batches == 1
 
 
 def test_a_gradient_that_is_not_finite_takes_no_step(toys, tmp_path):
@@ -194,7 +194,7 @@ def test_a_gradient_that_is_not_finite_takes_no_step(toys, tmp_path):
     spoiled.unit = "token"
     trainer.objective = spoiled
     trainer.fit()
-    assert trainer.guard.bad_batches == 1
+    assert trainer.guard.counts.bad_batches == 1
     assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
 
 
@@ -211,7 +211,7 @@ def test_several_bad_batches_in_a_row_end_the_training_with_an_explanation(tmp_p
 
 def test_an_utterance_without_a_path_does_not_spoil_its_batch(toys, tmp_path):
     trainer = make_trainer(tmp_path / "exp", *toys)
-    batch, _ = next(iter(trainer._loaded(trainer.data.batches(1, 1)[:1])))
+    (batch,) = trainer._load(trainer.data.train, trainer.data.batches(1, 1)[:1], 0)
     alone = trainer.objective(batch, 1)
     batch.tokens[0] = list(range(3, 203))  # more tokens than frames
     with_one = trainer.objective(batch, 1)
@@ -233,7 +233,7 @@ def test_audio_that_cannot_be_loaded_is_counted_and_too_much_of_it_stops(toys, t
         soundfile.write(victim, np.full(soundfile.info(victim).frames, np.nan, np.float32), 16000, subtype="FLOAT")
     trainer = make_trainer(tmp_path / "exp", cuts, toys[1], max_failed_share=0.5)
     trainer.fit()
-    assert trainer.guard.failed == 2, "once an epoch"
+    assert trainer.guard.counts.failed == 2, "once an epoch"
     strict = make_trainer(tmp_path / "strict", cuts, toys[1], max_failed_share=0.0)
     with pytest.raises(UserError, match="damaged-3"):
         strict.fit()

@@ -71,22 +71,32 @@ def tonal_sentence(rate: float, dice: Dice) -> tuple[list[Spoken], str]:
         contour = _TONES[tone]
         if tone == 3 and following is not None:
             contour = _TONES[2] if following == 3 else _LOW_THIRD
-        vowels, coda = _split(_BUZZING[onset] if rime == "i" and onset in _BUZZING else _TONAL_RIMES[rime])
         last = following is None or pauses[place + 1] > 0
-        seconds = 0.21 * rate * dice.bell(1.0, 0.09) * (0.6 if tone == 0 else 1.3 if last else 1.0)
-        spoken.append(
-            Spoken(
-                tuple(_TONAL_ONSETS[onset].split()),
-                vowels,
-                coda,
-                max(seconds, 0.06),
-                contour,
-                loudness=dice.between(0.85, 1.1) * (0.7 if tone == 0 else 1.0),
-                onset_scale=rate * dice.between(0.85, 1.15),
-                pause_s=pauses[place],
-            )
-        )
+        factor = 0.6 if tone == 0 else 1.3 if last else 1.0
+        spoken.append(_say_tonal(onset, rime, tone, contour, factor, rate, dice, pauses[place]))
     return spoken, " ".join("".join(f"{onset}{rime}{tone}" for onset, rime, _, tone in word) for word, _ in words)
+
+
+def tonal_word(onset: str, rime: str, tone: int, rate: float, dice: Dice) -> Spoken:
+    """A syllable of the tonal language by itself, the third tone in full."""
+    return _say_tonal(onset, rime, tone, _TONES[tone], 1.3, rate, dice, 0.0)
+
+
+def _say_tonal(
+    onset: str, rime: str, tone: int, contour: tuple[float, ...], factor: float, rate: float, dice: Dice, pause: float
+) -> Spoken:
+    vowels, coda = _split(_BUZZING[onset] if rime == "i" and onset in _BUZZING else _TONAL_RIMES[rime])
+    seconds = 0.21 * rate * dice.bell(1.0, 0.09) * factor
+    return Spoken(
+        tuple(_TONAL_ONSETS[onset].split()),
+        vowels,
+        coda,
+        max(seconds, 0.06),
+        contour,
+        loudness=dice.between(0.85, 1.1) * (0.7 if tone == 0 else 1.0),
+        onset_scale=rate * dice.between(0.85, 1.15),
+        pause_s=pause,
+    )
 
 
 def stress_sentence(rate: float, dice: Dice) -> tuple[list[Spoken], str]:

@@ -53,10 +53,12 @@ def plan_utterance(seed: int, speaker: Speaker, number: int) -> Utterance:
     return Utterance(sentence, said, perform(name, said.spoken, speaker, dice))
 
 
-def perform(name: str, spoken: list[Spoken], speaker: Speaker, dice: Dice) -> Performance:
+def perform(
+    name: str, spoken: list[Spoken], speaker: Speaker, dice: Dice, silence: tuple[float, float] = _SILENCE
+) -> Performance:
     for syllable in spoken:
         syllable.loudness *= speaker.loudness
-    score, aligned = articulate(spoken, dice.between(*_SILENCE), dice.between(*_SILENCE))
+    score, aligned = articulate(spoken, dice.between(*silence), dice.between(*silence))
     return Performance(name, spoken, aligned, score)
 
 
