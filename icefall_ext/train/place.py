@@ -71,7 +71,8 @@ class Machine:
             raise UserError(f"SLURM_STEP_NUM_TASKS {count} without SLURM_STEP_NODELIST: start this with srun")
         job, step = _number(environment, "SLURM_JOB_ID", 0), _number(environment, "SLURM_STEP_ID", 0)
         port = _FIRST_PORT + (job * 10 + step) % _PORTS  # jobs and steps that share a machine must not meet
-        return Machine(_number(environment, "SLURM_PROCID"), count, first_host(hosts), port)
+        here = environment.get("SLURM_STEP_NUM_NODES") == "1"  # then no name of a machine has to lead anywhere
+        return Machine(_number(environment, "SLURM_PROCID"), count, "127.0.0.1" if here else first_host(hosts), port)
 
 
 def first_host(nodes: str) -> str:

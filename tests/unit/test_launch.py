@@ -184,6 +184,12 @@ def test_processes_that_srun_started_know_their_place_and_where_to_meet():
     assert (environment["RANK"], environment["WORLD_SIZE"]) == ("9", "16"), "torch reads these"
 
 
+def test_processes_on_one_machine_meet_there_whatever_its_name():
+    environment = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_PROCID": "1", "SLURM_LOCALID": "1",
+                   "SLURM_STEP_NODELIST": "nowhere"}
+    assert Machine.this(environment).address == "127.0.0.1"
+
+
 def test_the_shell_of_a_batch_job_is_one_process_whatever_its_tasks():
     assert Place.of_this_process({"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}) == Place()
     assert Machine.this({"SLURM_NTASKS": "16", "SLURM_PROCID": "0"}) == Machine()
