@@ -64,8 +64,7 @@ def main(cfg: Config) -> None:
     set_threads(cfg.threads, restored.model, device)
     ids, words, embeddings, hypotheses = listen(cfg, restored, device)
     names = Vocabulary.of([cfg.test_cuts])
-    all_ids, items = names.items(cfg.test_cuts)
-    items = items[np.array([all_ids.index(id) for id in ids])] if ids != all_ids else items
+    _, items = names.items(cfg.test_cuts)
     trained = {speaker_of(cut) for cut in read_jsonl(cfg.train_cuts)}
     seen = np.array([names.speakers[number] in trained for number in items.speaker.tolist()])
     sets = {name: chosen for name, chosen in (("unseen", ~seen), ("seen", seen)) if chosen.any()}

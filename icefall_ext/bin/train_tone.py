@@ -23,7 +23,7 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import read_jsonl
 from icefall_ext.interruption import stop_at_once_when_asked
 from icefall_ext.tone.augment import AugmentConfig
-from icefall_ext.tone.batches import BatchShape
+from icefall_ext.tone.batches import BatchShape, word_batches
 from icefall_ext.tone.labels import Labels, word_of
 from icefall_ext.tone.losses import ToneLossConfig
 from icefall_ext.tone.model import PARTS, LayerConfig
@@ -72,7 +72,7 @@ def main(cfg: Config) -> None:
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.tone_objective import ToneObjective
     from icefall_ext.train.trainer import Trainer
-    from icefall_ext.train.word_training import WordSet, say_what_pairs_there_are, system_of
+    from icefall_ext.train.word_training import WordSet, check_pairs, say_what_pairs_there_are, system_of
     from icefall_ext.train.world import World
 
     device = choose_device(cfg.device)
@@ -94,6 +94,9 @@ def main(cfg: Config) -> None:
         say_what_learns(model)
         if cfg.part in ("stage1", "single"):
             say_what_pairs_there_are(train, cfg.shape, cfg.train.seed)
+            check_pairs(valid, word_batches(valid.items, cfg.shape, 0, 0), cfg.loss, cfg.valid_cuts)
+            if not cfg.loss.warm_batches:
+                check_pairs(train, word_batches(train.items, cfg.shape, cfg.train.seed, 1), cfg.loss, cfg.train_cuts)
         model.to(device)
         optimizer = build_optimizer(cfg, model)
         items_of = both(train, valid)

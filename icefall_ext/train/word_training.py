@@ -19,6 +19,7 @@ from icefall_ext.encoders.speech_encoder import SpeechEncoder
 from icefall_ext.errors import UserError
 from icefall_ext.tone.batches import BatchShape, spoken_by_one_gender, valid_anchor_rate, word_batches
 from icefall_ext.tone.labels import Labels, Vocabulary, Word, word_of
+from icefall_ext.tone.losses import ToneLossConfig
 from icefall_ext.tone.model import LayerConfig, WordModel
 from icefall_ext.tone.pairs import Items, cross_gender_pairs, tone_pairs
 from icefall_ext.train import checkpoint as files
@@ -81,6 +82,21 @@ class WordData(TrainingData):
         if self.valid is None:
             return []
         return word_batches(self.valid_items, self.shape, 0, 0, self.world.size)[self.world.rank :: self.world.size]
+
+
+def check_pairs(words: WordSet, batches: Sequence[np.ndarray], losses: ToneLossConfig, path: Path) -> None:
+    """A batch that a loss learns nothing from would end the training when its turn comes: said before it begins."""
+    wanted = (
+        (losses.speaker_scale, "speaker", "by the other gender",
+         lambda items: cross_gender_pairs(items, losses.other_tones_repel)),
+        (losses.tone_scale, "tone", "in another recording", tone_pairs),
+    )
+    for scale, name, what, pairs_of in wanted:
+        without = sum(not len(pairs_of(words.items[batch])) for batch in batches) if scale else 0
+        if without:
+            raise UserError(f"{path}: in {without:,} of {len(batches):,} batches no word is there {what}, with another "
+                            "to be told from; record more, make batches larger (--shape.bases, --shape.takes), or "
+                            f"leave that loss out (--loss.{name}-scale 0)")
 
 
 def say_what_pairs_there_are(words: WordSet, shape: BatchShape, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -150,8 +151,6 @@ def test_a_wrong_choice_is_one_line_before_anything_is_made(cuts, tmp_path, chan
 
 def test_words_that_training_does_not_know_are_left_out_of_validation_and_counted(cuts, tmp_path, capsys):
     few = tmp_path / "few.jsonl"
-    import gzip
-
     lines = gzip.open(cuts / "words_cuts_train.jsonl.gz", "rt", encoding="utf-8").read().splitlines()
     few.write_text("\n".join(line for line in lines if json.loads(line)["supervisions"][0]["custom"]["tone"] != "4"))
     cfg = configuration("stage1", tmp_path / "exp", cuts)
@@ -161,6 +160,20 @@ def test_words_that_training_does_not_know_are_left_out_of_validation_and_counte
     assert "left out: 4 with a letter or a tone that training does not have" in printed
     assert "100.0 % have a partner by the other gender" in printed
     assert Labels.load(tmp_path / "exp").classes == ("1", "2", "3")
+
+
+@pytest.mark.parametrize("which", ["train", "valid"])
+def test_words_of_one_gender_are_refused_before_training_begins(cuts, tmp_path, which):
+    """Or else the first batch of them would end it, an epoch later in validation."""
+    women = tmp_path / "women.jsonl"
+    of = {"train": "train", "valid": "dev"}[which]
+    lines = gzip.open(cuts / f"words_cuts_{of}.jsonl.gz", "rt", encoding="utf-8").read().splitlines()
+    women.write_text("\n".join(line for line in lines if json.loads(line)["supervisions"][0]["gender"] == "F"))
+    cfg = configuration("stage1", tmp_path / "exp", cuts)
+    setattr(cfg, f"{which}_cuts", women)
+    with pytest.raises(UserError, match=r"women.jsonl: in (\d) of \1 batches no word is there by"):
+        train_tone.main(cfg)
+    assert not list((tmp_path / "exp").glob("*.pt"))
 
 
 def test_cuts_without_base_and_tone_are_one_line(cuts, tmp_path):
