@@ -151,6 +151,8 @@ env_main() {
 # Sets PYTHON. Only a Python that is asked for or active goes before the environment that was built earlier.
 env_choose() {
   local active=""
+  # That of a job was looked at when the job was submitted.
+  if [ -n "${IN_CLUSTER_JOB:-}" ] && [ -n "$env_python" ]; then PYTHON="$env_python"; return; fi
   [ -n "$env_python" ] || [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || active=python
   if env_is_satisfied_by "$env_python" || env_is_satisfied_by "$active"; then return; fi
   env_stamped || { [ -z "$env_python" ] && env_is_satisfied_by python3 && return; } || env_build || return

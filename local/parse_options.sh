@@ -1,6 +1,6 @@
 # Options of run.sh, prepare.sh and the recipes: declared once, with a type, a default and a line of help.
 # `option vocab_size 500 "int>=261" "tokens"` makes the variable $vocab_size and the flag --vocab-size; both
-# `--vocab-size 300` and `--vocab-size=300` set it. Works with the bash 3.2 of macOS, hence no associative arrays.
+# `--vocab-size 300` and `--vocab-size=300` set it; one of type bool is true without a value. Works with the bash 3.2 of macOS, hence no associative arrays.
 
 fail() { echo "$CALLED_AS: $*" >&2; exit 2; }
 
@@ -13,7 +13,8 @@ section() { option_help="$option_help
 $1
 "; }
 
-# option NAME DEFAULT TYPE HELP; TYPE is text, path, program, stages, bool, number, int, int>=N, or a|b|c.
+# option NAME DEFAULT TYPE HELP; TYPE is text, path, program, stages, part, time, bool, number, int, int>=N,
+# or a|b|c.
 option() {
   local flag="--${1//_/-}" note=""
   [ -z "$2" ] || note=" (default $2)"
@@ -34,6 +35,12 @@ check_value() {
     text | path | program) ;;
     stages)
       [[ "$value" =~ ^(all|[0-9]+([,\ ]+[0-9]+)*)?$ ]] || fail "$flag $value: must be numbers of stages, or all" ;;
+    part) # I/N
+      [[ "$value" =~ ^[0-9]{1,6}/[0-9]{1,6}$ ]] && [ "$((10#${value%/*}))" -ge 1 ] &&
+        [ "$((10#${value%/*}))" -le "$((10#${value#*/}))" ] || fail "$flag $value: must be such as 2/6, the second of six" ;;
+    time)
+      [[ "$value" =~ ^([0-9]+-[0-9]+(:[0-9]+){0,2}|[0-9]+(:[0-9]+){0,2})$ ]] ||
+        fail "$flag $value: must be minutes, hours:minutes:seconds, or days-hours:minutes:seconds" ;;
     bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
     number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number such as 2 or 0.5" ;;
     int*) # no more digits than the shell and the programs can count
@@ -70,7 +77,7 @@ set_option() {
 }
 
 parse_options() {
-  local word name value
+  local word name value type
   while [ $# -gt 0 ]; do
     word="$1"
     shift
@@ -89,9 +96,12 @@ parse_options() {
       *=*) value="${word#*=}" ;;
       *)
         # A value may not look like a flag: `--corpus-dir --nj 4` is a value forgotten, not a folder named --nj.
-        case "${1---}" in --*) fail "$word: needs a value" ;; esac
-        value="$1"
-        shift ;;
+        eval "type=\$type_$name"
+        case "$type:${1---}" in
+          bool:--*) value=true ;;
+          *:--*) fail "$word: needs a value" ;;
+          *) value="$1"; shift ;;
+        esac ;;
     esac
     check_value "$name" "$value"
     set_option "$name" "$value"

@@ -15,7 +15,7 @@ recipe_options() {
   option predictor stateless "stateless|lstm" "prediction network"
   option context_size 2 "int>=1" "tokens that the stateless predictor sees"
   option rnnt_backend auto "auto|torch|triton|k2" "of the pruned loss; auto takes k2 where it imports"
-  option processes 0 int "processes that train together on this machine, one for each GPU or core; 0: as in --conf"
+  option processes 0 int "processes that train together, one for each GPU or core; 0: as in --conf, on a cluster one a GPU"
   option train_seed 42 int "of weights, batches, masks and dropout"
   option device auto text "cpu, cuda, or auto: cuda where there is one"
   option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
@@ -31,6 +31,24 @@ recipe_options() {
   option results egs/clift/RESULTS.md path "file that gets the table as a section"
 }
 
+# What a cluster has to know of a stage (local/cluster/submit.sh).
+recipe_needs() {
+  local IFS=,
+  case "$1" in
+    5)
+      after=""
+      case "$encoder" in tonal | nontonal) machine=gpu after=0 ;; esac ;; # it learns from audio without text
+    6)
+      after="4 5"
+      [ "$phases" = direct ] || machine=training ;;
+    7) machine=training ;;
+    8) # a task for each reading of a test set
+      machine=gpu
+      set -- $methods
+      tasks=$(($# * ${#tested[@]})) ;;
+  esac
+}
+
 # Values that depend on others, once all are known.
 recipe_settings() {
   [ "$encoder" != auto ] || { [ "$corpus" = mini ] && encoder=tonal || encoder=chinese-hubert-base; }
@@ -40,13 +58,17 @@ recipe_settings() {
   . "$conf/budget.sh"
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
-  [ "$processes" -gt 0 ] || processes="$conf_processes"
+  [ "$processes" -gt 0 ] || processes=$((num_nodes * (gpus_per_node > 0 ? gpus_per_node : conf_processes)))
+  [ $((processes % num_nodes)) = 0 ] ||
+    fail "--processes $processes: cannot be shared evenly by --num-nodes $num_nodes"
   [ "$avg" -gt 0 ] || avg="$conf_avg"
   case "$encoder" in
     tonal | nontonal)
       [ "$corpus" = mini ] || fail "--encoder $encoder: only --corpus mini has source languages; name a model or a file"
       [ "$source_hours" != 0.0 ] || source_hours="$conf_source_hours" ;;
   esac
+  tested=(phase1 phase2)
+  [ "$phases" = two ] || tested=(phase2)
   case ",$methods," in
     *,greedy_search,* | *,modified_beam_search,* | *,fast_beam_search,*) ;;
     *) fail "--methods $methods: must be of greedy_search, modified_beam_search, fast_beam_search" ;;
@@ -76,14 +98,14 @@ recipe_stages() {
     run_table
     return
   fi
-  local IFS=$'\n' script phase pretrained="" source="$encoder" init="" tested scoring # lists are lines
+  local IFS=$'\n' script phase pretrained="" source="$encoder" init="" scoring # lists are lines
   set -f
   local train_cuts="$cuts_dir/${corpus}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${corpus}_cuts_dev.jsonl.gz"
   local test_cuts="$cuts_dir/${corpus}_cuts_test.jsonl.gz" lang="$data_dir/lang_bbpe_${vocab_size}"
   local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --model.predictor "$predictor"
     --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
     --device "$device" --threads "$threads")
-  local training=(python -m icefall_ext.bin.launch "$processes")
+  local training=(across_machines python -m icefall_ext.bin.launch $((processes / num_nodes)))
   local choices=(processes encoder predictor context_size train_seed conf)
 
   case "$encoder" in
@@ -124,17 +146,19 @@ recipe_stages() {
       "${shared[@]}"
   fi
 
-  tested=(phase1 phase2)
-  [ "$phases" = two ] || tested=(phase2)
   local trained="$exp_dir/phase2/epoch-$phase2_epochs.pt${init:+$IFS$init/epoch-$phase1_epochs.pt}"
   if stage 8 "decode" --reads "$test_cuts" $trained --options methods epoch avg search_backend \
     --writes $(for_each "$exp_dir/{}/decoded-test.txt" "${tested[@]}"); then
-    local again=false
+    local again=false recogs_list
     ! is_forced 8 || again=true
     for phase in "${tested[@]}"; do
+      share ${methods//,/$IFS}
+      [ ${#taken[@]} -gt 0 ] || continue
+      recogs_list="$exp_dir/$phase/decoded-test.txt"
+      [ -z "$part" ] || recogs_list="" # that is for all methods
       run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
-        --methods ${methods//,/$IFS} --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
-        --device "$device" --threads "$threads" --force "$again" --recogs-list "$exp_dir/$phase/decoded-test.txt"
+        --methods "${taken[@]}" --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
+        --device "$device" --threads "$threads" --force "$again" --recogs-list "$recogs_list"
     done
   fi
 

@@ -1,8 +1,8 @@
 """Cuts with their audio from the manifests and the prepared text, and a table of what they hold.
 
 Below the data folder it reads manifests/{corpus}_recordings_{part}.jsonl.gz and
-text/{corpus}_supervisions_{part}.jsonl.gz, and writes wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with
---fbank also fbank/{corpus}_cuts_{part}.jsonl.gz.
+text/{corpus}_supervisions_{part}.jsonl.gz (with --as-imported those in manifests/), and writes
+wav/{corpus}_cuts_{part}.jsonl.gz and statistics.tsv; with --fbank also fbank/{corpus}_cuts_{part}.jsonl.gz.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Config:
     data_dir: Path = required("where manifests and text are, and cuts go")
     parts: list[str] = option(["train", "dev", "test"], "parts of the corpus")
     speed_perturb: bool = option(False, "add copies of the training cuts at 0.9 and 1.1 of the speed")
+    as_imported: bool = option(False, "take the text as the corpus has it, of which no stage made a canonical form")
     noise_dir: str = option("", "mix noise from the audio files in this folder into the training cuts")
     seed: int = option(42, "choice and level of the noise")
     fbank: bool = option(False, "extract 80 log-mel features too")
@@ -46,11 +47,15 @@ def main(cfg: Config) -> None:
     of_part = {}
     for part in cfg.parts:
         prepare_part(cfg, data_dir, part, noise, nj)
-        of_part[part] = statistics.of_supervisions(read_jsonl(data_dir.prepared_supervisions(part)))
+        of_part[part] = statistics.of_supervisions(read_jsonl(supervisions(cfg, data_dir, part)))
     header, rows = statistics.table(of_part)
     lines = ["\t".join(row) for row in [header, *rows]]
     write_text(cfg.data_dir / "statistics.tsv", "\n".join(lines) + "\n")
     console.table(header, rows)
+
+
+def supervisions(cfg: Config, data_dir: DataDir, part: str) -> Path:
+    return data_dir.supervisions(part) if cfg.as_imported else data_dir.prepared_supervisions(part)
 
 
 def prepare_part(cfg: Config, data_dir: DataDir, part: str, noise: CutSet | None, nj: int) -> None:
@@ -59,7 +64,7 @@ def prepare_part(cfg: Config, data_dir: DataDir, part: str, noise: CutSet | None
 
     from icefall_ext.data import cuts, export
 
-    manifests = data_dir.recordings(part), data_dir.prepared_supervisions(part)
+    manifests = data_dir.recordings(part), supervisions(cfg, data_dir, part)
     is_train, path = part == "train", data_dir.cuts(part)
     console.reads(manifests[1])
     made = cuts.at_speeds(*manifests, cuts.SPEEDS if cfg.speed_perturb and is_train else (1.0,))

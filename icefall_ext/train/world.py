@@ -1,8 +1,14 @@
-"""The processes of one training: one alone, or as many as torchrun started.
+"""The processes of one training: one alone, or as many as torchrun, srun or icefall_ext.bin.launch started.
 
 Gradients are summed over the processes once per step, in a few flat buffers, after the last backward pass of the step.
 DistributedDataParallel, which sends each gradient while others are being computed, is not used: its hooks want every
-parameter to get its gradient exactly once in a backward pass, and the pruned loss runs the joiner several times.
+parameter to get its gradient exactly once in a backward pass, and the pruned loss runs the joiner several times. So
+there is no message while batches accumulate, and parameters that got no gradient (layers that were dropped, a process
+without a batch) count as zero; frozen ones are never sent.
+
+A process that dies is no business of the collectives: with gloo its connections close and the others fail at once, with
+NCCL they wait for it, up to the time limit below. The launchers end them, within seconds on one machine and between
+machines that can still speak, within half a minute where a machine has vanished (icefall_ext/train/link.py).
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import platform
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +26,9 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from icefall_ext.errors import UserError
+from icefall_ext.train.place import Place
 
 T = TypeVar("T")
 _BUCKET_BYTES = 64 << 20
@@ -33,15 +43,17 @@ class World:
     @staticmethod
     @contextmanager
     def start(device: torch.device) -> Iterator[World]:
-        """As a launcher says in RANK, LOCAL_RANK and WORLD_SIZE; alone without it. Only the first process speaks."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size == 1:
+        """As a launcher says; alone without one. Only the first process speaks."""
+        place = Place.of_this_process()
+        if place.size == 1:
             yield World()
             return
         if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(_gpu_of(place))
+        if os.environ.get("MASTER_ADDR", "").startswith("127.") and os.path.isdir("/sys/class/net/lo"):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # where the machine's own name leads nowhere
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
-        world = World(dist.get_rank(), size)
+        world = World(place.rank, place.size)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if world.first else nowhere):
             yield world
         dist.destroy_process_group()  # not after an error: it would wait for the others
@@ -87,6 +99,15 @@ class World:
         values: list = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+
+def _gpu_of(place: Place) -> int:
+    """srun may show every process its own GPU alone."""
+    there = torch.cuda.device_count()
+    if place.local_rank >= there > 1:
+        raise UserError(f"{platform.node()}: {there} GPUs for {place.local_rank + 1} or more processes; start one for "
+                        "each GPU")
+    return place.local_rank if there > 1 else 0
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterable[list[Tensor]]:

@@ -36,7 +36,7 @@ def train(folder: Path, cuts: Path, exp: Path, processes: int, *options: str) ->
     command = [sys.executable, "-m", "icefall_ext.bin.launch", str(processes), "icefall_ext.bin.train",
                "--exp-dir", str(exp), *fixed, *options]
     environment = {k: v for k, v in os.environ.items() if k != "CALLED_AS"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def test_two_processes_learn_what_one_does_with_twice_the_batches_to_a_step(toys, tmp_path):
@@ -60,7 +60,7 @@ def test_a_process_that_dies_ends_the_others_with_its_message(toys, tmp_path):
     folder, cuts = toys
     started = time.monotonic()
     result = train(folder, cuts, tmp_path / "exp", 2, "--train.amp", "fp16", "--device", "cpu")
-    assert result.returncode == 1 and time.monotonic() - started < 60
+    assert result.returncode == 1 and time.monotonic() - started < 120
     assert "--train.amp fp16: needs a GPU" in result.stderr and "Traceback" not in result.stderr
 
 

@@ -1,0 +1,193 @@
+"""train_tone and score_words on a few generated words: every part after the one before it, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from icefall_ext.bin import prepare_cuts, score_words, train_tone
+from icefall_ext.bin.make_mini_words import Config as Words
+from icefall_ext.bin.make_mini_words import main as make_words
+from icefall_ext.corpora.base import Options
+from icefall_ext.corpora.manifest import write_manifests
+from icefall_ext.corpora.registry import open_corpus
+from icefall_ext.encoders.spec import EncoderConfig
+from icefall_ext.errors import UsageError, UserError
+from icefall_ext.score.word_errors import hypotheses_table, word_errors
+from icefall_ext.tone.batches import BatchShape
+from icefall_ext.tone.labels import MISSING, Labels, Word
+from icefall_ext.tone.model import LayerConfig
+from icefall_ext.train.checkpoint import load_checkpoint
+from icefall_ext.train.config import LoopConfig
+
+
+@pytest.fixture(scope="module")
+def cuts(tmp_path_factory) -> Path:
+    """Folder of cuts of 2 bases x 4 tones by 4 + 2 + 2 speakers."""
+    folder = tmp_path_factory.mktemp("words")
+    make_words(Words(folder / "corpus", ["mandarin"], bases=2, speakers=4, unseen=2, takes=1, nj=1))
+    write_manifests(open_corpus("words", folder / "corpus/words/mandarin", Options()), folder)
+    prepare_cuts.main(prepare_cuts.Config("words", folder, nj=1, as_imported=True))
+    return folder / "wav"
+
+
+def configuration(part: str, exp_dir: Path, cuts: Path, **changes) -> train_tone.Config:
+    settings = dict(
+        encoder=EncoderConfig(source="random:tiny-mel", dropout=0.1, mask_time_prob=0.0), layers=LayerConfig(0, 1),
+        shape=BatchShape(bases=2), device="cpu", threads=1, workers=0,
+        train=LoopConfig(epochs=2, lr=0.03, lr_warmup=1.0, accumulate=1, average_period=1, log_every=1, seed=5),
+    ) | changes
+    train, valid = (cuts / f"words_cuts_{which}.jsonl.gz" for which in ("train", "dev"))
+    return train_tone.Config(part, exp_dir, train, valid, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(cuts, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    for part, more in (("teacher", {}), ("stage1", {}),
+                       ("stage2", {"init_from": str(folder / "stage1"), "teacher": str(folder / "teacher")})):
+        train_tone.main(configuration(part, folder / part, cuts, **more))
+    return folder
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)["model"]
+
+
+def test_stage_2_leaves_everything_up_to_the_feature_layer_as_stage_1_made_it_bit_for_bit(trained):
+    first, second = (weights(trained / f"{stage}/epoch-2.pt") for stage in ("stage1", "stage2"))
+    averaged = load_checkpoint(trained / "stage1/epoch-2.pt")
+    below = [name for name in first if name.startswith("encoder.") and ".layers.1." not in name]
+    assert below and averaged["batch_idx_train"] > 0
+    start = weights(trained / "stage2/epoch-1.pt")
+    for name in below:
+        assert torch.equal(start[name], second[name]), name
+    assert not torch.equal(first["ctc_output.weight"], second["ctc_output.weight"])
+
+
+def test_frozen_parts_of_stage_1_are_those_that_it_began_with(trained):
+    early, late = (weights(trained / f"stage1/epoch-{epoch}.pt") for epoch in (1, 2))
+    changed = {name for name in late if not torch.equal(early[name], late[name])}
+    assert changed and all(".encoder.layers.0." in name or name.startswith("tone_output.") for name in changed)
+
+
+def test_what_is_logged_holds_the_share_of_anchors_with_a_partner(trained):
+    rows = [json.loads(line) for line in (trained / "stage1/log/metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        assert row["speaker_anchors"] == row["tone_anchors"] == 1.0
+    assert {row["kind"] for row in rows} == {"train", "valid"}
+
+
+def test_the_same_command_does_nothing_when_all_is_done(trained, cuts, capsys):
+    before = (trained / "stage1/epoch-2.pt").read_bytes()
+    train_tone.main(configuration("stage1", trained / "stage1", cuts))
+    assert "2 epochs were done" in capsys.readouterr().out
+    assert (trained / "stage1/epoch-2.pt").read_bytes() == before
+
+
+def test_single_stage_training_has_both_losses(cuts, trained, tmp_path):
+    train_tone.main(configuration("single", tmp_path, cuts, teacher=str(trained / "teacher")))
+    row = json.loads((tmp_path / "log/metrics.jsonl").read_text().splitlines()[0])
+    assert {"speaker_loss", "tone_loss", "classifier_loss", "ctc_loss", "teacher_loss"} <= row.keys()
+
+
+def score(cuts: Path, out_dir: Path, **changes) -> dict:
+    train, test = (cuts / f"words_cuts_{which}.jsonl.gz" for which in ("train", "test"))
+    score_words.main(score_words.Config(test, train, out_dir, device="cpu", threads=1, **changes))
+    return json.loads((out_dir / "words.json").read_text(encoding="utf-8"))
+
+
+def test_scores_are_given_for_seen_and_unseen_speakers_apart(trained, cuts, tmp_path, capsys):
+    scores = score(cuts, tmp_path, exp_dir=str(trained / "stage2"))
+    for name in ("unseen", "seen"):
+        one = scores["sets"][name]
+        assert one["recordings"] == 16  # 2 speakers x 8 words
+        assert [(way["direction"], way["gallery"]) for way in one["retrieval"]] == [("F->M", 8), ("M->F", 8)]
+        assert set(one["errors"]) == {"word", "base", "tone", "cer"}
+        assert 0 <= one["distances"]["hard"] <= 2 and "speaker" in one["probes"]
+    printed = capsys.readouterr().out
+    assert "Top-1 F->M, gallery" in printed and "WER, base and tone" in printed and "unseen speakers" in printed
+    assert (tmp_path / "words.png").read_bytes().startswith(b"\x89PNG")
+    lines = (tmp_path / "words-hypotheses.tsv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 33 and lines[0] == "id\treference\thypothesis"
+
+
+def test_embeddings_after_stage_2_are_those_of_stage_1(trained, cuts, tmp_path):
+    one, two = (score(cuts, tmp_path / stage, exp_dir=str(trained / stage), avg=1) for stage in ("stage1", "stage2"))
+    for name in ("unseen", "seen"):
+        assert two["sets"][name]["distances"] == pytest.approx(one["sets"][name]["distances"], abs=1e-5)
+        assert two["sets"][name]["retrieval"] == one["sets"][name]["retrieval"]
+    assert "errors" not in one["sets"]["seen"]
+
+
+def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
+    scores = score(cuts, tmp_path, encoder=EncoderConfig(source="random:tiny-mel"), feature_layer=2)
+    assert scores["feature_layer"] == 2 and "errors" not in scores["sets"]["unseen"]
+    with pytest.raises(UsageError, match="say which block"):
+        score(cuts, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"part": "stage2"}, "needs --init-from, the folder of stage 1"),
+        ({"part": "stage1", "teacher": "exp/t"}, "--part stage1 has none"),
+        ({"part": "stage1", "layers": LayerConfig(2, 2)}, "no block learns in stage 1"),
+        ({"part": "stage1", "layers": LayerConfig(0, 3)}, "this encoder has 2 blocks"),
+        ({"part": "stage1", "shape": BatchShape(bases=1)}, "at least 2 bases"),
+        ({"part": "stage2", "init_from": "none/such"}, "no such file; name a folder that train_tone made"),
+    ],
+)
+def test_a_wrong_choice_is_one_line_before_anything_is_made(cuts, tmp_path, changes, message):
+    changes = dict(changes)
+    with pytest.raises(UserError, match=message):
+        train_tone.main(configuration(changes.pop("part"), tmp_path / "exp", cuts, **changes))
+    assert not (tmp_path / "exp").exists()
+
+
+def test_words_that_training_does_not_know_are_left_out_of_validation_and_counted(cuts, tmp_path, capsys):
+    few = tmp_path / "few.jsonl"
+    lines = gzip.open(cuts / "words_cuts_train.jsonl.gz", "rt", encoding="utf-8").read().splitlines()
+    few.write_text("\n".join(line for line in lines if json.loads(line)["supervisions"][0]["custom"]["tone"] != "4"))
+    cfg = configuration("stage1", tmp_path / "exp", cuts)
+    cfg.train_cuts, cfg.train = few, LoopConfig(epochs=1, lr=0.03, accumulate=1, average_period=1)
+    train_tone.main(cfg)
+    printed = capsys.readouterr().out
+    assert "left out: 4 with a letter or a tone that training does not have" in printed
+    assert "100.0 % have a partner by the other gender" in printed
+    assert Labels.load(tmp_path / "exp").classes == ("1", "2", "3")
+
+
+@pytest.mark.parametrize("which", ["train", "valid"])
+def test_words_of_one_gender_are_refused_before_training_begins(cuts, tmp_path, which):
+    """Or else the first batch of them would end it, an epoch later in validation."""
+    women = tmp_path / "women.jsonl"
+    of = {"train": "train", "valid": "dev"}[which]
+    lines = gzip.open(cuts / f"words_cuts_{of}.jsonl.gz", "rt", encoding="utf-8").read().splitlines()
+    women.write_text("\n".join(line for line in lines if json.loads(line)["supervisions"][0]["gender"] == "F"))
+    cfg = configuration("stage1", tmp_path / "exp", cuts)
+    setattr(cfg, f"{which}_cuts", women)
+    with pytest.raises(UserError, match=r"women.jsonl: in (\d) of \1 batches no word is there by"):
+        train_tone.main(cfg)
+    assert not list((tmp_path / "exp").glob("*.pt"))
+
+
+def test_cuts_without_base_and_tone_are_one_line(cuts, tmp_path):
+    path = tmp_path / "other.jsonl"
+    path.write_text('{"id": "a", "supervisions": [{"text": "b"}]}\n')
+    cfg = configuration("stage1", tmp_path / "exp", cuts)
+    cfg.train_cuts = path
+    with pytest.raises(UserError, match="a has no base and tone; import isolated words"):
+        train_tone.main(cfg)
+
+
+def test_word_errors_count_base_and_tone_apart():
+    pairs = [(Word("ka", "1"), Word("ka", "2")), (Word("ka", "1"), Word("ta", "1")), (Word("ka", "1"), Word("", "")),
+             (Word("ka", "1"), Word("ka a", f"1 {MISSING}"))]
+    rates = word_errors(pairs)
+    assert rates == {"word": 100.0, "base": 75.0, "tone": 75.0, "cer": pytest.approx(100 * 6 / 12)}
+    assert hypotheses_table(["a"], [pairs[0][0]], [pairs[0][1]]) == "id\treference\thypothesis\na\tka1\tka2\n"
