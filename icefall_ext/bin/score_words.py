@@ -103,7 +103,8 @@ def load(cfg: Config) -> RestoredWords:
 
     from icefall_ext.encoders.load import build_encoder
     from icefall_ext.tone.labels import Labels, word_of
-    from icefall_ext.tone.model import LayerConfig, WordModel
+    from icefall_ext.tone.model import WordModel
+    from icefall_ext.tone.spec import LayerConfig
     from icefall_ext.train.word_training import RestoredWords, restore_words
 
     if cfg.exp_dir:

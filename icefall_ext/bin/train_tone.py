@@ -22,13 +22,10 @@ from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import read_jsonl
 from icefall_ext.interruption import stop_at_once_when_asked
-from icefall_ext.tone.augment import AugmentConfig
 from icefall_ext.tone.batches import BatchShape, word_batches
 from icefall_ext.tone.labels import Labels, word_of
-from icefall_ext.tone.losses import ToneLossConfig
-from icefall_ext.tone.model import PARTS, LayerConfig
+from icefall_ext.tone.spec import PARTS, AugmentConfig, DistillConfig, LayerConfig, ToneLossConfig
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig
-from icefall_ext.train.tone_objective import DistillConfig
 
 if TYPE_CHECKING:
     from icefall_ext.tone.model import WordModel

@@ -6,32 +6,14 @@ torch's generator: the same for the same batch of the same training.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icefall_ext.cli import option
 from icefall_ext.encoders.frames import valid_positions
-from icefall_ext.errors import UsageError
+from icefall_ext.tone.spec import AugmentConfig
 
 _BANDS = 8
-
-
-@dataclass
-class AugmentConfig:
-    gain_db: float = option(6.0, "change the level by up to so much either way")
-    colour_db: float = option(6.0, "raise or lower each of 8 bands by up to so much")
-    noise_prob: float = option(0.5, "share of the words that get noise")
-    noise_snr: list[float] = option([10.0, 30.0], "lowest and highest level of speech above noise, dB")
-
-    def check(self) -> None:
-        if min(self.gain_db, self.colour_db) < 0 or not 0 <= self.noise_prob <= 1:
-            raise UsageError(f"gain_db {self.gain_db}, colour_db {self.colour_db}, noise_prob {self.noise_prob}: the "
-                             "first two not below 0, the last between 0 and 1")
-        if len(self.noise_snr) != 2 or self.noise_snr[0] > self.noise_snr[1]:
-            raise UsageError(f"noise_snr {self.noise_snr}: the lowest and the highest")
 
 
 def augment(waveforms: Tensor, lengths: Tensor, cfg: AugmentConfig) -> Tensor:

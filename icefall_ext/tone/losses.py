@@ -14,44 +14,17 @@ of the exponent. SITA's temperatures and weights are not published; the defaults
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icefall_ext.cli import option
 from icefall_ext.encoders.frames import valid_positions
 from icefall_ext.encoders.layers import precise
-from icefall_ext.errors import UsageError, UserError
+from icefall_ext.errors import UserError
 from icefall_ext.tone.pairs import Pairs
 
-KINDS = ("infonce", "margin")
 _TINY = 1e-12  # under the root: an embedding of zeros has a gradient, and a finite one
-
-
-@dataclass
-class ToneLossConfig:
-    """Our own defaults: the paper's are not published."""
-
-    speaker_scale: float = option(1.0, "weight of the cross-gender loss")
-    tone_scale: float = option(1.0, "weight of the tone-repulsive loss")
-    classifier_scale: float = option(0.5, "weight of the tone classifier's cross entropy")
-    kind: str = option("infonce", "of the tone-repulsive loss; the cross-gender loss is InfoNCE", choices=KINDS)
-    temperature: float = option(0.1, "InfoNCE: similarities are divided by it")
-    margin: float = option(0.4, "margin: by how much a positive has to be nearer than a negative")
-    other_tones_repel: bool = option(False, "the same base in another tone is a negative of the cross-gender loss too")
-    warm_batches: int = option(0, "batches in which there may be no pair; later that is an error")
-
-    def check(self) -> None:
-        for name in ("speaker_scale", "tone_scale", "classifier_scale", "warm_batches", "margin"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} {getattr(self, name)}: must not be below 0")
-        if not 1e-3 <= self.temperature <= 1e3:
-            raise UsageError(f"temperature {self.temperature}: must lie between 0.001 and 1000")
-        if not self.speaker_scale + self.tone_scale + self.classifier_scale > 0:
-            raise UsageError("speaker_scale, tone_scale, classifier_scale: all are 0; nothing is learnt")
 
 
 class NoPairs(UserError):

@@ -8,30 +8,14 @@ it drops nothing out. (arXiv:2601.09050: K = 12, L = 19 or 21 of the 24 blocks o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from icefall_ext.cli import option
 from icefall_ext.encoders.speech_encoder import SpeechEncoder
 from icefall_ext.errors import UsageError
 from icefall_ext.tone.losses import mean_over_frames
-
-PARTS = ("teacher", "stage1", "stage2", "single")
-
-
-@dataclass
-class LayerConfig:
-    frozen: int = option(12, "blocks from below that never learn")
-    feature_layer: int = option(19, "block whose output, averaged over frames, is the embedding of a word")
-
-    def check(self, num_layers: int | None = None) -> None:
-        if not 0 <= self.frozen < self.feature_layer:
-            raise UsageError(f"--layers.frozen {self.frozen}, --layers.feature-layer {self.feature_layer}: no block "
-                             "learns in stage 1; the first must be below the second, and not below 0")
-        if num_layers is not None and self.feature_layer > num_layers:
-            raise UsageError(f"--layers.feature-layer {self.feature_layer}: this encoder has {num_layers} blocks")
+from icefall_ext.tone.spec import LayerConfig
 
 
 class Heard(NamedTuple):

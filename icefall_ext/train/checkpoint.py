@@ -52,7 +52,7 @@ def save_checkpoint(path: Path, content: Mapping[str, Any], copies: Sequence[Pat
 
 
 class _Kept:
-    """A stream that keeps its failure for later: torch goes on to end the archive, and a second one ends the process."""
+    """A stream that keeps its failure for later: torch goes on to end the archive; failing there ends the process."""
 
     def __init__(self, stream: IO[bytes]):
         self._stream, self.error = stream, None

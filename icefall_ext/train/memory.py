@@ -46,9 +46,12 @@ class Portions:
         if self._tried is None or len(self._tried) < 2:
             return False
         self.most, self.shrunk = seconds(self._tried) / 2, True
+        return True
+
+    def tidy(self) -> None:
+        """Outside of the `except`, whose error holds on to what was computed: free memory in one piece again."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-        return True
 
     def why(self) -> str:
         """What did not fit, and what would have prevented it."""

@@ -51,3 +51,4 @@ def _fits(trainer: Trainer, batch: SpeechBatch) -> list[str]:
                 raise UserError(trainer.portions.why()) from None
         finally:
             trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.portions.tidy()

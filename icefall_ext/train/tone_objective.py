@@ -11,37 +11,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from icefall_ext.cli import option
 from icefall_ext.data.loading import SpeechBatch
 from icefall_ext.encoders.layers import precise
-from icefall_ext.errors import UsageError
-from icefall_ext.tone.augment import AugmentConfig, augment
-from icefall_ext.tone.losses import NoPairs, ToneLossConfig, contrastive_loss, distillation_loss, margin_loss
+from icefall_ext.tone.augment import augment
+from icefall_ext.tone.losses import NoPairs, contrastive_loss, distillation_loss, margin_loss
 from icefall_ext.tone.model import Heard, WordModel
 from icefall_ext.tone.pairs import Items, Pairs, cross_gender_pairs, tone_pairs
+from icefall_ext.tone.spec import AugmentConfig, DistillConfig, ToneLossConfig
 from icefall_ext.train.objective import Loss
 from icefall_ext.transducer.model import frames_for_ctc, pad_tokens
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class DistillConfig:
-    """Our own defaults: the paper's are not published."""
-
-    scale: float = option(1.0, "weight of the distance from the teacher's distributions; 0: no teacher")
-    temperature: float = option(2.0, "both distributions are flattened by it")
-
-    def check(self) -> None:
-        if self.scale < 0 or not self.temperature > 0:
-            raise UsageError(f"scale {self.scale}, temperature {self.temperature}: the first not below 0, the second "
-                             "above")
 
 
 class ToneObjective:

@@ -214,6 +214,7 @@ class Trainer:
                     raise
             # Some parameters have their gradient of the batch by now and others have not: the step from its beginning.
             self.optimizer.zero_grad(set_to_none=True)
+            self.portions.tidy()
             to_do = self._step_under_way
             says(f"warning: out of memory at batch {number}; from here on, more than {self.portions.most:.1f} s with "
                  "padding is computed in parts")

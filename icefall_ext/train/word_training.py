@@ -19,9 +19,9 @@ from icefall_ext.encoders.speech_encoder import SpeechEncoder
 from icefall_ext.errors import UserError
 from icefall_ext.tone.batches import BatchShape, spoken_by_one_gender, valid_anchor_rate, word_batches
 from icefall_ext.tone.labels import Labels, Vocabulary, Word, word_of
-from icefall_ext.tone.losses import ToneLossConfig
-from icefall_ext.tone.model import LayerConfig, WordModel
+from icefall_ext.tone.model import WordModel
 from icefall_ext.tone.pairs import Items, cross_gender_pairs, tone_pairs
+from icefall_ext.tone.spec import LayerConfig, ToneLossConfig
 from icefall_ext.train import checkpoint as files
 from icefall_ext.train.restore import chosen_weights
 from icefall_ext.train.run_folder import says

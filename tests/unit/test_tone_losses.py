@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from icefall_ext.errors import UsageError
 from icefall_ext.tone.losses import (
     NoPairs,
-    ToneLossConfig,
     contrastive_loss,
     distillation_loss,
     margin_loss,
@@ -24,6 +23,7 @@ from icefall_ext.tone.losses import (
     unit_length,
 )
 from icefall_ext.tone.pairs import UNKNOWN, Items, cross_gender_pairs, pairs_within, tone_pairs
+from icefall_ext.tone.spec import ToneLossConfig
 
 PAIRS = {"speaker": cross_gender_pairs, "tone": tone_pairs}
 

@@ -17,12 +17,13 @@ from icefall_ext.corpora.mini.utterance import perform, recordings
 from icefall_ext.corpora.mini.words import taiwanese_words
 from icefall_ext.data.loading import SpeechBatch
 from icefall_ext.errors import UsageError
-from icefall_ext.tone.augment import AugmentConfig, augment
+from icefall_ext.tone.augment import augment
 from icefall_ext.tone.labels import MISSING, Labels, Word
-from icefall_ext.tone.losses import NoPairs, ToneLossConfig
-from icefall_ext.tone.model import PARTS, LayerConfig, WordModel, greedy_words
+from icefall_ext.tone.losses import NoPairs
+from icefall_ext.tone.model import WordModel, greedy_words
 from icefall_ext.tone.pairs import Items
-from icefall_ext.train.tone_objective import DistillConfig, ToneObjective
+from icefall_ext.tone.spec import PARTS, AugmentConfig, DistillConfig, LayerConfig, ToneLossConfig
+from icefall_ext.train.tone_objective import ToneObjective
 
 WORDS = [Word("ta", "1"), Word("ta", "2"), Word("ka", "1")]
 LABELS = Labels.of(WORDS)

@@ -20,7 +20,7 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.word_errors import hypotheses_table, word_errors
 from icefall_ext.tone.batches import BatchShape
 from icefall_ext.tone.labels import MISSING, Labels, Word
-from icefall_ext.tone.model import LayerConfig
+from icefall_ext.tone.spec import LayerConfig
 from icefall_ext.train.checkpoint import load_checkpoint
 from icefall_ext.train.config import LoopConfig
 

@@ -1,0 +1,153 @@
+# SITA: speaker-invariant, tone-aware embeddings of isolated words (stage 1), then CTC on top of them (stage 2).
+
+recipe_options() {
+  scripts=() # no byte-level BPE: words are spelled in letters and a tone
+  section "Words (stages 0 to 4)"
+  option word_language taiwanese "taiwanese|mandarin" "mini: the language that is generated"
+  option word_bases 16 "int>=2" "mini: bases, each in all its tones"
+  option word_speakers 24 "int>=2" "mini: speakers in training, an even number"
+  option word_unseen 8 "int>=2" "mini: speakers in test alone, an even number"
+  option word_takes 2 "int>=1" "mini: recordings of each word by each speaker in training"
+  section "Encoder (stage 5)"
+  option encoder auto text "pretrain: here, on the training words; a model's name, folder or file; random:SIZE"
+  option conf auto text "settings of stages 5 to 8: a folder, or the name of one in egs/sita/conf"
+  section "Training (stages 6 to 8)"
+  option frozen 0 int "blocks from below that never learn; 0: as in --conf"
+  option feature_layer 0 int "block that gives the embeddings; 0: as in --conf"
+  option teacher_epochs 0 int "epochs of the teacher; 0: as in --conf"
+  option stage1_epochs 0 int "epochs of stage 1; 0: as in --conf"
+  option stage2_epochs 0 int "epochs of stage 2; 0: as in --conf"
+  option speaker_scale 1.0 number "weight of the cross-gender loss"
+  option tone_scale 1.0 number "weight of the tone-repulsive loss"
+  option classifier_scale 0.5 number "weight of the tone classifier"
+  option tone_loss infonce "infonce|margin" "kind of the tone-repulsive loss"
+  option distil_scale 1.0 number "weight of the distance from the teacher; 0: CTC alone"
+  option init_from "" path "stage 1 begins with what this training of other words made, and not with --encoder"
+  option train_seed 42 int "of weights, batches and augmentation"
+  option device auto text "cpu, cuda, or auto: cuda where there is one"
+  option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
+  section "Scoring (stage 9)"
+  option avg 0 int "average over so many epochs; 0: as in --conf"
+}
+
+# Values that depend on others, once all are known.
+recipe_settings() {
+  [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
+  [ -d "$conf" ] || conf="egs/sita/conf/$conf"
+  [ -d "$conf" ] || fail "--conf $conf: no such folder; there is: $(cd egs/sita/conf && echo *)"
+  . "$conf/budget.sh"
+  local name
+  for name in frozen feature_layer teacher_epochs stage1_epochs stage2_epochs avg; do
+    [ "${!name}" -gt 0 ] || eval "$name=\$conf_$name"
+  done
+  [ "$encoder" != auto ] || encoder="$conf_encoder"
+  words="$corpus" # which importer reads it, and what the files are called by
+  case "$corpus" in
+    mini)
+      words=words
+      [ -n "$data_dir" ] || data_dir="data/sita-mini-$word_language"
+      [ -n "$exp_dir" ] || exp_dir="exp/sita-mini-$word_language"
+      [ -n "$corpus_dir" ] ||
+        corpus_dir="$data_dir/corpus-${word_bases}x$word_speakers+${word_unseen}x$word_takes-seed$seed" ;;
+    words | tone_perfect) ;;
+    *) fail "--corpus $corpus: sita learns from isolated words; take mini, words or tone_perfect" ;;
+  esac
+}
+
+# In place of prepare.sh's: words need no text of one form and no byte-level BPE, which are its stages 2 and 3.
+data_stages() {
+  local IFS=$'\n' # lists are lines, so that paths may hold spaces
+  set -f
+  local recordings supervisions cuts folder="$corpus_dir"
+  [ "$corpus" != mini ] || folder="$corpus_dir/words/$word_language"
+  recordings=$(for_each "$manifests/${words}_recordings_{}.jsonl.gz")
+  supervisions=$(for_each "$manifests/${words}_supervisions_{}.jsonl.gz")
+  cuts=$(for_each "$cuts_dir/${words}_cuts_{}.jsonl.gz")
+  local importer=(python -m icefall_ext.bin.prepare_manifests --corpus "$words" --corpus-dir "$folder"
+    --data-dir "$data_dir" --parts "${part_names[@]}" --language "$language" --dev-share "$dev_share"
+    --test-share "$test_share" --strict "$strict" --nj "$nj")
+
+  if [ "$corpus" = mini ]; then
+    if stage 0 "generate isolated words" --writes "$folder" \
+      --options word_language word_bases word_speakers word_unseen word_takes seed; then
+      run python -m icefall_ext.bin.make_mini_words --corpus-dir "$corpus_dir" --languages "$word_language" \
+        --bases "$word_bases" --speakers "$word_speakers" --unseen "$word_unseen" --takes "$word_takes" \
+        --seed "$seed" --nj "$nj"
+    fi
+  elif stage 0 "check the layout of the corpus" --reads "$corpus_dir" --options corpus language; then
+    run "${importer[@]}" --check-only true
+  fi
+
+  if stage 1 "manifests and audit" --reads "$folder" --options corpus language dev_share test_share strict \
+    --writes $recordings $supervisions $(for_each "$audit_dir/${words}_manifests_{}.tsv"); then
+    run "${importer[@]}"
+  fi
+
+  if stage 4 "cuts and statistics" --reads $recordings $supervisions --writes $cuts "$data_dir/statistics.tsv"; then
+    run python -m icefall_ext.bin.prepare_cuts --corpus "$words" --data-dir "$data_dir" --parts "${part_names[@]}" \
+      --nj "$nj" --as-imported true
+  fi
+  set +f
+}
+
+recipe_stages() {
+  local IFS=$'\n' pretrained="" source="$encoder" name
+  set -f
+  local train_cuts="$cuts_dir/${words}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${words}_cuts_dev.jsonl.gz"
+  local test_cuts="$cuts_dir/${words}_cuts_test.jsonl.gz"
+  local teacher="$exp_dir/teacher" stage1="$exp_dir/stage1" stage2="$exp_dir/stage2"
+
+  if [ "$encoder" = pretrain ]; then
+    source="$exp_dir/encoder" pretrained="$exp_dir/encoder/config.json"
+    if stage 5 "pre-train the encoder on the training words" --reads "$train_cuts" --options conf train_seed \
+      --writes "$exp_dir/encoder"; then
+      run python -m icefall_ext.bin.pretrain_encoder --config "$conf/encoder.yaml" --cuts "$train_cuts" \
+        --exp-dir "$exp_dir/encoder-training" --out-dir "$exp_dir/encoder" --train.seed "$train_seed" \
+        --device "$device" --threads "$threads"
+    fi
+  elif stage 5 "check the encoder" --options encoder --writes "$exp_dir/encoder.txt"; then
+    run python -m icefall_ext.bin.check_encoder --encoder.source "$encoder"
+    echo "$encoder" >"$exp_dir/encoder.txt"
+  fi
+
+  local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --encoder.source "$source" --layers.frozen "$frozen"
+    --layers.feature-layer "$feature_layer" --train.seed "$train_seed" --device "$device" --threads "$threads")
+  local training=(python -m icefall_ext.bin.train_tone)
+  local choices=(encoder conf frozen feature_layer train_seed)
+
+  if stage 6 "teacher: CTC through the whole encoder" --reads "$train_cuts" "$dev_cuts" $pretrained \
+    --options "${choices[@]}" teacher_epochs --writes "$teacher/epoch-$teacher_epochs.pt" "$teacher/config.yaml"; then
+    run "${training[@]}" --config "$conf/teacher.yaml" --part teacher --exp-dir "$teacher" \
+      --train.epochs "$teacher_epochs" "${shared[@]}"
+  fi
+
+  if stage 7 "stage 1: speaker-invariant, tone-aware middle blocks" --reads "$train_cuts" "$dev_cuts" $pretrained \
+    --options "${choices[@]}" stage1_epochs speaker_scale tone_scale classifier_scale tone_loss init_from \
+    --writes "$stage1/epoch-$stage1_epochs.pt" "$stage1/config.yaml"; then
+    run "${training[@]}" --config "$conf/stage1.yaml" --part stage1 --exp-dir "$stage1" --init-from "$init_from" \
+      --train.epochs "$stage1_epochs" --loss.speaker-scale "$speaker_scale" --loss.tone-scale "$tone_scale" \
+      --loss.classifier-scale "$classifier_scale" --loss.kind "$tone_loss" "${shared[@]}"
+  fi
+
+  if stage 8 "stage 2: CTC and the teacher on the upper blocks" --reads "$train_cuts" "$dev_cuts" \
+    "$teacher/epoch-$teacher_epochs.pt" "$stage1/epoch-$stage1_epochs.pt" --options "${choices[@]}" stage2_epochs \
+    distil_scale avg --writes "$stage2/epoch-$stage2_epochs.pt" "$stage2/config.yaml"; then
+    run "${training[@]}" --config "$conf/stage2.yaml" --part stage2 --exp-dir "$stage2" --init-from "$stage1" \
+      --init-avg "$avg" --teacher "$teacher" --teacher-avg "$avg" --distil.scale "$distil_scale" \
+      --train.epochs "$stage2_epochs" "${shared[@]}"
+  fi
+
+  if stage 9 "score" --reads "$test_cuts" "$train_cuts" $pretrained "$teacher/epoch-$teacher_epochs.pt" \
+    "$stage1/epoch-$stage1_epochs.pt" "$stage2/epoch-$stage2_epochs.pt" --options avg feature_layer encoder \
+    --writes $(for_each "$exp_dir/{}/scores/words.json" before teacher stage1 stage2); then
+    local scoring=(python -m icefall_ext.bin.score_words --test-cuts "$test_cuts" --train-cuts "$train_cuts"
+      --device "$device" --threads "$threads")
+    say "before"
+    run "${scoring[@]}" --encoder.source "$source" --feature-layer "$feature_layer" --out-dir "$exp_dir/before/scores"
+    for name in teacher stage1 stage2; do
+      say "$name"
+      run "${scoring[@]}" --exp-dir "$exp_dir/$name" --avg "$avg" --out-dir "$exp_dir/$name/scores"
+    done
+  fi
+  set +f
+}

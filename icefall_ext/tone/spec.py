@@ -1,0 +1,75 @@
+"""What a user chooses about SITA. Imports no torch: programs read their options before they load anything.
+
+The paper says which blocks learn when. Temperatures, weights and augmentation are our own defaults: its are not known.
+(arXiv:2601.09050)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from icefall_ext.cli import option
+from icefall_ext.errors import UsageError
+
+PARTS = ("teacher", "stage1", "stage2", "single")
+KINDS = ("infonce", "margin")
+
+
+@dataclass
+class LayerConfig:
+    frozen: int = option(12, "blocks from below that never learn")
+    feature_layer: int = option(19, "block whose output, averaged over frames, is the embedding of a word")
+
+    def check(self, num_layers: int | None = None) -> None:
+        if not 0 <= self.frozen < self.feature_layer:
+            raise UsageError(f"--layers.frozen {self.frozen}, --layers.feature-layer {self.feature_layer}: no block "
+                             "learns in stage 1; the first must be below the second, and not below 0")
+        if num_layers is not None and self.feature_layer > num_layers:
+            raise UsageError(f"--layers.feature-layer {self.feature_layer}: this encoder has {num_layers} blocks")
+
+
+@dataclass
+class ToneLossConfig:
+    speaker_scale: float = option(1.0, "weight of the cross-gender loss")
+    tone_scale: float = option(1.0, "weight of the tone-repulsive loss")
+    classifier_scale: float = option(0.5, "weight of the tone classifier's cross entropy")
+    kind: str = option("infonce", "of the tone-repulsive loss; the cross-gender loss is InfoNCE", choices=KINDS)
+    temperature: float = option(0.1, "InfoNCE: similarities are divided by it")
+    margin: float = option(0.4, "margin: by how much a positive has to be nearer than a negative")
+    other_tones_repel: bool = option(False, "the same base in another tone is a negative of the cross-gender loss too")
+    warm_batches: int = option(0, "batches in which there may be no pair; later that is an error")
+
+    def check(self) -> None:
+        for name in ("speaker_scale", "tone_scale", "classifier_scale", "warm_batches", "margin"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} {getattr(self, name)}: must not be below 0")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise UsageError(f"temperature {self.temperature}: must lie between 0.001 and 1000")
+        if not self.speaker_scale + self.tone_scale + self.classifier_scale > 0:
+            raise UsageError("speaker_scale, tone_scale, classifier_scale: all are 0; nothing is learnt")
+
+
+@dataclass
+class DistillConfig:
+    scale: float = option(1.0, "weight of the distance from the teacher's distributions; 0: no teacher")
+    temperature: float = option(2.0, "both distributions are flattened by it")
+
+    def check(self) -> None:
+        if self.scale < 0 or not self.temperature > 0:
+            raise UsageError(f"scale {self.scale}, temperature {self.temperature}: the first not below 0, the second "
+                             "above")
+
+
+@dataclass
+class AugmentConfig:
+    gain_db: float = option(6.0, "change the level by up to so much either way")
+    colour_db: float = option(6.0, "raise or lower each of 8 bands by up to so much")
+    noise_prob: float = option(0.5, "share of the words that get noise")
+    noise_snr: list[float] = option([10.0, 30.0], "lowest and highest level of speech above noise, dB")
+
+    def check(self) -> None:
+        if min(self.gain_db, self.colour_db) < 0 or not 0 <= self.noise_prob <= 1:
+            raise UsageError(f"gain_db {self.gain_db}, colour_db {self.colour_db}, noise_prob {self.noise_prob}: the "
+                             "first two not below 0, the last between 0 and 1")
+        if len(self.noise_snr) != 2 or self.noise_snr[0] > self.noise_snr[1]:
+            raise UsageError(f"noise_snr {self.noise_snr}: the lowest and the highest")

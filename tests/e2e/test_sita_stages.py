@@ -1,0 +1,91 @@
+"""`./run.sh --recipe sita` from nothing to its scores, with a few generated words and models of some thousand weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOOP = """
+encoder: {dropout: 0.0, mask_time_prob: 0.0}
+train: {lr: 0.03, lr_warmup: 1, accumulate: 1, average_period: 1, log_every: 1}
+workers: 0
+"""
+ENCODER = """
+encoder: {source: "random:tiny-mel"}
+prediction: {clusters: 4}
+min_seconds: 0.1
+valid_share: 0.2
+train: {epochs: 1}
+workers: 0
+"""
+BUDGET = """
+conf_encoder=pretrain conf_frozen=0 conf_feature_layer=1 conf_avg=1
+conf_teacher_epochs=1 conf_stage1_epochs=1 conf_stage2_epochs=1
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sita tiny")  # with a space, as some home folders have
+    conf = folder / "conf"
+    conf.mkdir()
+    files = {"encoder.yaml": ENCODER, "budget.sh": BUDGET, **dict.fromkeys(
+        ("teacher.yaml", "stage1.yaml", "stage2.yaml"), LOOP)}
+    for name, content in files.items():
+        (conf / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess:
+    words = ["--word-language", "mandarin", "--word-bases", "2", "--word-speakers", "4", "--word-unseen", "2",
+             "--word-takes", "1"]
+    places = ["--conf", str(folder / "conf"), "--data-dir", str(folder / "data"), "--exp-dir", str(folder / "exp")]
+    fixed = ["--recipe", "sita", "--nj", "1", "--threads", "1", "--python", sys.executable]
+    environment = {k: v for k, v in os.environ.items() if k not in ("CALLED_AS", "PYTHON")}
+    return subprocess.run(["./run.sh", *fixed, *words, *places, *options], cwd=ROOT, capture_output=True, text=True,
+                          env=environment)
+
+
+@pytest.fixture(scope="module")
+def done(workplace) -> tuple[Path, str]:
+    result = run(workplace, "--stage", "0", "--stop-stage", "9")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return workplace, result.stdout
+
+
+def test_the_whole_recipe_ends_with_scores_of_every_model(done):
+    folder, printed = done
+    for stage in (0, 1, 4, 5, 6, 7, 8, 9):
+        assert f"stage {stage}  done in" in printed
+    assert "Top-1 F->M, gallery" in printed and "hard distance" in printed and "WER, base and tone" in printed
+    for name in ("before", "teacher", "stage1", "stage2"):
+        scores = json.loads((folder / f"exp/{name}/scores/words.json").read_text(encoding="utf-8"))
+        assert set(scores["sets"]) == {"seen", "unseen"} and scores["feature_layer"] == 1
+        assert (folder / f"exp/{name}/scores/words.png").is_file()
+        assert ("errors" in scores["sets"]["unseen"]) == (name in ("teacher", "stage2"))
+
+
+def test_a_second_run_does_nothing(done):
+    folder, _ = done
+    result = run(folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("up to date") == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--corpus", "tat", "--corpus-dir", "."], "sita learns from isolated words; take mini, words or tone_perfect"),
+        (["--conf", "no/such"], "no such folder; there is: mini paper"),
+        (["--tone-loss", "hinge"], "--tone-loss hinge: must be one of infonce, margin"),
+    ],
+)
+def test_a_wrong_choice_is_one_line(workplace, options, message):
+    result = run(workplace, *options)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
