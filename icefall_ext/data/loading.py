@@ -119,8 +119,8 @@ def collate(
 class BatchStream:
     """Batches in their order, once: `for batch in stream`.
 
-    That a loading process has died is said with the utterance that it was reading. It may be noticed anywhere, so a loop
-    that does more than take batches stands in a `with stream`, which also ends those processes when the loop is left.
+    That a loading process has died is said with the utterance that it was reading. It may be noticed anywhere, so a
+    loop that does more than take batches stands in a `with stream`, which also ends those processes when it is left.
     """
 
     def __init__(self, index: CutIndex, batches: Sequence[np.ndarray], workers: int, pin_memory: bool):
