@@ -1,4 +1,4 @@
-"""`./run.sh --recipe sita` from nothing to its scores, with few generated words and models of some thousand weights."""
+"""`./run.sh --recipe sita` from nothing to its scores, with a few generated words and models of a thousand weights."""
 
 from __future__ import annotations
 
