@@ -130,7 +130,8 @@ def test_torchrun_starts_a_training_anew_that_lost_a_process_and_it_ends_as_if_n
     cuts = write_cuts(folder, 17, name="odd")
     (tmp_path / "killed_once.py").write_text(KILLED_ONCE)
     options = ["--encoder.layer-drop", "0.5", "--encoder.freeze", "layers:1", "--train.save-every", "2"]
-    elastic = ["torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "1", "--master-port",
+    # Underscores, as torch 1.13 knows no other.
+    elastic = ["torch.distributed.run", "--nproc_per_node", "2", "--max_restarts", "1", "--master_port",
                str(free_port()), "-m", "killed_once"]
     places = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "ONCE": str(tmp_path / "once"), "OMP_NUM_THREADS": "1"}
     killed = train(folder, cuts, tmp_path / "killed", 2, *options, launcher=elastic, **places)
