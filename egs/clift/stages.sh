@@ -61,7 +61,8 @@ recipe_settings() {
   [ "$processes" -gt 0 ] || processes=$((num_nodes * (gpus_per_node > 0 ? gpus_per_node : conf_processes)))
   [ $((processes % num_nodes)) = 0 ] ||
     fail "--processes $processes: cannot be shared evenly by --num-nodes $num_nodes"
-  [ "$avg" -gt 0 ] || avg="$conf_avg"
+  phase1_avg="$avg"
+  [ "$avg" -gt 0 ] || avg="$conf_avg" phase1_avg="${conf_phase1_avg:-$conf_avg}"
   case "$encoder" in
     tonal | nontonal)
       [ "$corpus" = mini ] || fail "--encoder $encoder: only --corpus mini has source languages; name a model or a file"
@@ -147,17 +148,18 @@ recipe_stages() {
   fi
 
   local trained="$exp_dir/phase2/epoch-$phase2_epochs.pt${init:+$IFS$init/epoch-$phase1_epochs.pt}"
-  if stage 8 "decode" --reads "$test_cuts" $trained --options methods epoch avg search_backend \
+  if stage 8 "decode" --reads "$test_cuts" $trained --options methods epoch avg phase1_avg search_backend \
     --writes $(for_each "$exp_dir/{}/decoded-test.txt" "${tested[@]}"); then
-    local again=false recogs_list
+    local again=false recogs_list averaged
     ! is_forced 8 || again=true
     for phase in "${tested[@]}"; do
       share ${methods//,/$IFS}
       [ ${#taken[@]} -gt 0 ] || continue
-      recogs_list="$exp_dir/$phase/decoded-test.txt"
+      recogs_list="$exp_dir/$phase/decoded-test.txt" averaged="$avg"
+      [ "$phase" = phase2 ] || averaged="$phase1_avg"
       [ -z "$part" ] || recogs_list="" # that is for all methods
       run python -m icefall_ext.bin.decode --exp-dir "$exp_dir/$phase" --cuts "$test_cuts" --part test \
-        --methods "${taken[@]}" --epoch "$epoch" --avg "$avg" --search-backend "$search_backend" \
+        --methods "${taken[@]}" --epoch "$epoch" --avg "$averaged" --search-backend "$search_backend" \
         --device "$device" --threads "$threads" --force "$again" --recogs-list "$recogs_list"
     done
   fi
