@@ -133,9 +133,16 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the code, with a + where it was changed since; empty outside a checkout."""
+    """Of the code, with a + where it was changed since; empty outside a checkout.
+
+    The copy that a cluster's jobs run has it in a file: the checkout around the copy may have moved on.
+    """
+    root = Path(__file__).parents[2]
+    written = root / "COMMIT"
+    if written.is_file():
+        return written.read_text(encoding="utf-8").strip()
+
     def git(*arguments: str) -> str:
-        root = Path(__file__).parent
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -14,6 +14,7 @@ import torch
 
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.train import checkpoint as files
+from icefall_ext.train import run_folder
 from icefall_ext.train.guards import Guard
 from icefall_ext.train.objective import Loss
 from icefall_ext.train.precision import batch_seed
@@ -269,3 +270,9 @@ def test_a_second_training_in_the_same_folder_is_refused(toys, tmp_path):
     second = subprocess.run([sys.executable, "-c", code, tmp_path / "exp"], capture_output=True, text=True)
     assert second.returncode != 0 and f"process {os.getpid()} on" in second.stderr
     assert first.folder.path.is_dir()
+
+
+def test_a_copy_of_the_code_names_the_commit_that_it_was_made_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "__file__", str(tmp_path / "icefall_ext/train/run_folder.py"))
+    (tmp_path / "COMMIT").write_text("0123456789+\n")
+    assert run_folder.commit() == "0123456789+"
