@@ -13,6 +13,7 @@ machines that can still speak, within half a minute where a machine has vanished
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -28,6 +29,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from icefall_ext.errors import UserError
+from icefall_ext.interruption import BY_HAND
 from icefall_ext.train.place import Place
 
 T = TypeVar("T")
@@ -55,7 +57,11 @@ class World:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
         world = World(place.rank, place.size)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if world.first else nowhere):
-            yield world
+            try:
+                yield world
+            except BaseException as error:
+                atexit.register(_end_at_once, _exit_status(error))
+                raise
         dist.destroy_process_group()  # not after an error: it would wait for the others
 
     @contextmanager
@@ -99,6 +105,20 @@ class World:
         values: list = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+
+def _exit_status(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return BY_HAND if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_status", 1)
+
+
+def _end_at_once(status: int) -> None:
+    """Threads of the collectives still run. Taking them down while the others are gone may abort the process, and then
+    the status would be that of the abort."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _gpu_of(place: Place) -> int:

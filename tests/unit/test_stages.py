@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -268,7 +269,8 @@ def test_interrupt_while_the_environment_is_looked_for_ends_the_run(bare):
     (bare / "python").write_text("#!/bin/bash\ntrap '' INT\nkill -INT 0\nexit 1\n")
     (bare / "python").chmod(0o755)
     command = [str(bare / "run.sh"), "--python", str(bare / "python")]
-    result = subprocess.run(command, cwd=bare, capture_output=True, text=True, start_new_session=True)
+    result = subprocess.run(command, cwd=bare, capture_output=True, text=True, start_new_session=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a job of nohup has none
     assert (result.returncode, result.stdout) == (130, "")
     assert not (bare / ".venv").exists() and not (bare / "data").exists()
 
