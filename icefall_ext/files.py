@@ -125,9 +125,14 @@ def read_lines(path: str | Path) -> Iterator[str]:
 
 
 def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
+    return (item for _, item in read_jsonl_with_lines(path))
+
+
+def read_jsonl_with_lines(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each item with the line that it was read from."""
     for number, line in enumerate(read_lines(path), start=1):
         try:
-            yield json.loads(line)
+            yield line, json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {number} is not JSON ({error.msg})") from None
 

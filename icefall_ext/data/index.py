@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from icefall_ext.errors import UserError
-from icefall_ext.files import atomic_dir, digest_of_file, read_jsonl, write_text
+from icefall_ext.files import atomic_dir, digest_of_file, read_jsonl_with_lines, write_text
 
 _FORMAT, _MADE_FROM = 1, "made-from.json"
 
@@ -90,7 +90,7 @@ class CutIndex:
         durations, token_offsets, tokens, line_offsets = array("f"), array("q", [0]), array("i"), array("q", [0])
         with atomic_dir(folder) as temporary:
             with open(temporary / "cuts.jsonl", "wb") as stream:
-                for cut in read_jsonl(cuts_path):
+                for text_line, cut in read_jsonl_with_lines(cuts_path):
                     text = text_of(cut)
                     sequence = tokenize(text) if text else []
                     seconds = duration_of(cut, cuts_path)
@@ -98,7 +98,7 @@ class CutIndex:
                     if reason:
                         left_out[reason] += 1
                         continue
-                    line = json.dumps(cut, ensure_ascii=False).encode("utf-8") + b"\n"
+                    line = text_line.encode("utf-8") + b"\n"
                     stream.write(line)
                     durations.append(seconds)
                     tokens.extend(sequence)

@@ -127,6 +127,7 @@ class BatchStream:
         self._cuts, self._workers, self._pin_memory = index, workers if batches else 0, pin_memory
         self._loader = BatchLoader(index, batches, workers)
         self._running: Any = None
+        self._hang = False
 
     def __iter__(self) -> Iterator[SpeechBatch]:
         if not self._workers:
@@ -135,13 +136,34 @@ class BatchStream:
         with _signals_held():
             self._running = iter(DataLoader(
                 self._loader, batch_size=None, shuffle=False, num_workers=self._workers, prefetch_factor=4,
-                pin_memory=self._pin_memory, worker_init_fn=_begin_worker, timeout=PATIENCE_S,
+                pin_memory=self._pin_memory, worker_init_fn=_begin_worker,
             ))
         try:
-            yield from self._running
+            yield from self._watched()
         except RuntimeError as error:
             self.__exit__(None, error, None)
             raise
+
+    def _watched(self) -> Iterator[SpeechBatch]:
+        """Not by DataLoader's own `timeout`: with that it does not look whether the processes live, and one that dies
+        before it is known there is waited for to the end."""
+        while True:
+            watch = threading.Timer(PATIENCE_S, self._end_those_at_work)
+            watch.daemon = True
+            watch.start()
+            try:
+                batch = next(self._running, None)
+            finally:
+                watch.cancel()
+            if batch is None:
+                return
+            yield batch
+
+    def _end_those_at_work(self) -> None:
+        self._hang = True
+        for process, number in zip(self._running._workers, self._loader.at_work.tolist()):
+            if number != _IDLE:
+                process.kill()
 
     def __enter__(self) -> BatchStream:
         return self
@@ -151,7 +173,7 @@ class BatchStream:
         if running is None:
             return
         processes = running._workers
-        lost = self._what_was_lost(processes, error) if isinstance(error, RuntimeError) else ""
+        lost = self._what_was_lost(processes) if isinstance(error, RuntimeError) else ""
         running._shutdown_workers()  # not left to the garbage collector: an exception keeps everything alive
         for process in processes:
             if process.is_alive():  # what hangs in a library does not listen
@@ -159,13 +181,12 @@ class BatchStream:
         if lost:
             raise UserError(lost) from None
 
-    def _what_was_lost(self, processes: Sequence[Any], error: RuntimeError) -> str:
-        hangs = "timed out" in str(error)
+    def _what_was_lost(self, processes: Sequence[Any]) -> str:
         for process, number in zip(processes, self._loader.at_work.tolist()):
-            if number == _IDLE or (not hangs and not process.exitcode):
+            if number == _IDLE or (not self._hang and not process.exitcode):
                 continue
             (cut,) = self._cuts.cuts([number])
-            what = f"does not end within {PATIENCE_S} s" if hangs else f"died ({_ended_by(process.exitcode)})"
+            what = f"does not end within {PATIENCE_S} s" if self._hang else f"died ({_ended_by(process.exitcode)})"
             return (f"{cut.id}: the process that loads its audio {what}; mend or remove it and run stage 1 again, or "
                     "lower --workers if the machine ran out of memory")
         return ""

@@ -49,6 +49,15 @@ def test_a_loading_process_that_dies_ends_the_training_with_the_name_of_its_utte
         trainer_with_workers(tmp_path / "exp", toys).fit()
 
 
+def test_a_loading_process_that_dies_before_torch_knows_of_it_is_not_waited_for(toys, tmp_path, monkeypatch):
+    """Its signal comes when nobody listens: what is left is to look now and then."""
+    for name in ("_set_worker_pids", "_remove_worker_pids"):
+        monkeypatch.setattr(f"torch.utils.data._utils.signal_handling.{name}", lambda *_: None)
+    monkeypatch.setattr(loading, "load_audio", lambda cut: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="the process that loads its audio died .SIGKILL."):
+        trainer_with_workers(tmp_path / "exp", toys).fit()
+
+
 def test_a_loading_process_that_hangs_is_ended_after_a_while(toys, tmp_path, monkeypatch):
     load, pids = loading.load_audio, tmp_path / "pids"
 
