@@ -54,7 +54,8 @@ class World:
             torch.cuda.set_device(_gpu_of(place))
         if os.environ.get("MASTER_ADDR", "").startswith("127.") and os.path.isdir("/sys/class/net/lo"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # where the machine's own name leads nowhere
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=_meeting_place(), rank=place.rank,
+                                world_size=place.size, timeout=_TIMEOUT)
         world = World(place.rank, place.size)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if world.first else nowhere):
             try:
@@ -105,6 +106,13 @@ class World:
         values: list = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+
+def _meeting_place() -> dist.Store:
+    """torchrun on a fixed port (no `--rdzv-backend`) keeps its store when it starts the processes anew. Without a
+    prefix for each start they would find the addresses of the dead, and wait for them."""
+    store, _, _ = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+    return dist.PrefixStore(f"start_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _exit_status(error: BaseException) -> int:
