@@ -27,7 +27,13 @@ data_options() {
   option speed_perturb false bool "add copies of the training cuts at 0.9 and 1.1 of the speed"
   option noise_dir "" path "mix noise from the audio files in this folder into the training cuts"
   option fbank false bool "extract 80 log-mel features (kaldifeat where it is installed)"
+  option fbank_shares 8 "int>=1" "parts they are extracted in, each kept when it is done; tasks of a job on a cluster"
   option shar_dir "" path "also export the cuts, as recorded, in lhotse's Shar format"
+}
+
+# What a cluster has to know of a stage (local/cluster/submit.sh).
+data_needs() {
+  [ "$1" != 4 ] || [ "$fbank" = false ] || tasks="$fbank_shares"
 }
 
 data_paths() {
@@ -116,9 +122,17 @@ data_stages() {
 
   if stage 4 "cuts and statistics" --reads $recordings $text ${noise_dir:+"$noise_dir"} \
     --options speed_perturb noise_dir fbank shar_dir --writes $cuts "$data_dir/statistics.tsv"; then
+    local only=() again=false
+    ! is_forced 4 || again=true
+    if [ -n "$part" ]; then
+      [ "$fbank" = true ] || fail "--part $part: of stage 4 only --fbank can be done in parts"
+      share $(seq "$fbank_shares")
+      [ "${#taken[@]}" -gt 0 ] || fail "--part $part: there are only $fbank_shares shares (--fbank-shares)"
+      only=(--only-shares "${taken[@]}")
+    fi
     run python -m icefall_ext.bin.prepare_cuts --corpus "$corpus" --data-dir "$data_dir" --parts "${part_names[@]}" \
       --nj "$nj" --speed-perturb "$speed_perturb" --noise-dir "$noise_dir" --fbank "$fbank" \
-      --shar-dir "$shar_dir"
+      --fbank-shares "$fbank_shares" --force "$again" --shar-dir "$shar_dir" ${only[@]+"${only[@]}"}
   fi
   set +f
 }

@@ -55,8 +55,9 @@ class Recipe:
     def __init__(self, slurm: Slurm, folder: Path, exp: str, conf: str = "conf"):
         self.slurm, self.exp = slurm, folder / exp
         self.options = [
-            "--mini-hours", "0.05", "--vocab-size", "300", "--nj", "2", "--python", sys.executable, "--threads", "1",
-            "--encoder", "random:tiny-mel", "--methods", "greedy_search,modified_beam_search", "--conf",
+            "--mini-hours", "0.05", "--vocab-size", "300", "--nj", "1", "--fbank", "true", "--fbank-shares", "2",
+            "--python", sys.executable, "--threads", "1", "--encoder", "random:tiny-mel", "--methods",
+            "greedy_search,modified_beam_search", "--conf",
             str(folder / conf), "--data-dir", str(folder / "data"), "--exp-dir", str(self.exp)]
 
     def run(self, *options: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -102,7 +103,7 @@ def gone_through(slurm, workplace):
 
 def test_the_recipe_goes_through_as_jobs(gone_through):
     recipe, jobs, *_ = gone_through
-    assert list(jobs) == ["0", "1", "2", "3", "4", "5", "6", "7", "8-parts", "8", "9"]
+    assert list(jobs) == ["0", "1", "2", "3", "4-parts", "4", "5", "6", "7", "8-parts", "8", "9"]
     status = recipe.status()
     assert len(re.findall(r"^stage \d  .*: done", status, flags=re.M)) == 10, status + recipe.logs()
     assert "strict CER" in (recipe.exp / "report/index.html").read_text(encoding="utf-8")
@@ -117,6 +118,15 @@ def test_each_job_waits_for_those_whose_results_it_reads(gone_through):
 
     assert before("9") == {jobs["8"]} and before("8") == {jobs["8-parts"]} and before("8-parts") == {jobs["7"]}
     assert before("7") == {jobs["6"]} and jobs["4"] in before("6")
+    assert before("4") == {jobs["4-parts"]} and before("4-parts") == {jobs["3"]}
+
+
+def test_features_are_extracted_by_the_tasks_of_an_array_and_joined_by_the_stage(gone_through):
+    recipe, jobs, *_ = gone_through
+    logs = [(recipe.exp / f"cluster/logs/stage-4-parts.{jobs['4-parts']}_{task}.log").read_text() for task in (1, 2)]
+    assert all(log.count("features of 1 of 1 shares extracted") == 3 for log in logs), logs
+    whole = (recipe.exp / f"cluster/logs/stage-4.{jobs['4']}.log").read_text()
+    assert whole.count("features of 0 of 2 shares extracted") == 3 and "stage 4  done in" in whole
 
 
 def test_readings_are_decoded_by_the_tasks_of_an_array_and_put_together_by_the_stage(gone_through):

@@ -137,6 +137,37 @@ def test_features_have_80_bins_and_a_frame_every_10_ms(data_dir, everything):
     assert features.shape == (100, 80)
 
 
+def test_features_can_be_extracted_in_shares_on_several_machines_and_joined(data_dir, everything, tmp_path):
+    options = [*everything, "--fbank-shares", "4"]
+    whole = CutSet.from_file(data_dir / "fbank/x_cuts_train.jsonl.gz").to_eager()
+    for share in "3", "1":
+        assert prepare_cuts(data_dir, *options, "--only-shares", share).returncode == 0
+    said = prepare_cuts(data_dir, *options).stdout
+    assert "train: features of 2 of 4 shares extracted, the others were there" in said
+    joined = list(CutSet.from_file(data_dir / "fbank/x_cuts_train.jsonl.gz"))
+    assert [cut.id for cut in joined] == [cut.id for cut in train_cuts(data_dir)] == list(whole.ids)
+    assert {path.name for path in (data_dir / "fbank/train").iterdir()} == {f"{n}-of-4" for n in range(1, 5)}
+    for cut in joined:
+        assert cut.load_features().shape == (cut.num_frames, 80)
+
+
+def test_a_share_of_other_cuts_does_not_count(data_dir, everything):
+    options = ["--fbank", "true", "--parts", "dev", "--fbank-shares", "2"]
+    assert "dev: features of 2 of 2 shares" in prepare_cuts(data_dir, *options).stdout
+    assert "dev: features of 0 of 2 shares" in prepare_cuts(data_dir, *options).stdout
+    assert "dev: features of 2 of 2 shares" in prepare_cuts(data_dir, *options, "--seed", "7").stdout
+    assert "dev: features of 2 of 2 shares" in prepare_cuts(data_dir, *options, "--seed", "7", "--force", "1").stdout
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--fbank", "true", "--only-shares", "2"], "shares are 1, 2"),
+    (["--only-shares", "1"], "add --fbank"),
+])
+def test_shares_that_there_are_not_are_refused(data_dir, options, words):
+    refused = prepare_cuts(data_dir, *options)
+    assert refused.returncode == 2 and words in refused.stderr and refused.stderr.count("\n") == 1
+
+
 def test_shar_gives_back_the_same_cuts_and_audio(data_dir, everything):
     shar = {cut.id: cut for cut in CutSet.from_shar(in_dir=data_dir / "shar/dev")}
     (original,) = CutSet.from_file(data_dir / "wav/x_cuts_dev.jsonl.gz")
