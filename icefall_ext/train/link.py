@@ -5,7 +5,8 @@ and gloo notice a process that has ended or a machine that has vanished late or 
 
     hello   {"machine", "host", "processes"}    ->  {"port", "host"} once all are there: where rank 0 will listen
     beat    {}                                   both ways, every BEAT_S
-    ended   {"ended": status, "why": text}      to the hub, when one process has failed and when all have ended
+    failed  {"failed": status, "why": text}     to the hub, when one process has
+    ended   {"ended": status, "why": text}      to the hub, when all have ended
     stop    {"stop": status, "why": text}       from the hub: one has failed somewhere
     verdict {"verdict": status}                 from the hub: all have ended; every launcher ends with it
 """
