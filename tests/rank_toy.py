@@ -13,8 +13,8 @@ import torch
 import torch.distributed as dist
 
 from icefall_ext.cli import program_name
+from icefall_ext.distributed.world import World
 from icefall_ext.errors import UserError
-from icefall_ext.train.world import World
 
 
 def main(what: str, rank: int = -1, folder: str = ".") -> int:

@@ -24,10 +24,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from icefall_ext.distributed.link import ON_REQUEST, Ending, Link, worst
+from icefall_ext.distributed.place import Machine
 from icefall_ext.errors import UserError
 from icefall_ext.interruption import BY_HAND, STOPPED
-from icefall_ext.train.link import ON_REQUEST, Ending, Link, worst
-from icefall_ext.train.place import Machine
 
 GRACE_S = 10.0  # from SIGTERM to SIGKILL
 STOPPING_S = 300.0  # for the others to write what they have when one has stopped on request

@@ -37,7 +37,7 @@ class Config:
     seed: int = option(42, "choice and level of the noise")
     fbank: bool = option(False, "extract 80 log-mel features too")
     shar_dir: str = option("", "also export the cuts, as recorded, as Shar archives below this folder")
-    fbank_shares: int = option(1, "extract them in so many shares; a share that is done is not done again")
+    fbank_shares: int = option(8, "extract them in so many shares; a share that is done is not done again")
     only_shares: list[int] = option([], "these shares (1, 2, ...) and nothing else; a run without this joins them")
     force: bool = option(False, "extract also the shares that are done")
     nj: int = option(0, "worker processes for features; 0: one for each core")

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import torch
 
     from icefall_ext.data.index import CutIndex
+    from icefall_ext.distributed.world import World
     from icefall_ext.encoders.pretraining.masked_prediction import MaskedPrediction
     from icefall_ext.encoders.speech_encoder import SpeechEncoder
-    from icefall_ext.train.world import World
 
 MARK = "pretraining.json"  # in a folder that this program made
 
@@ -89,9 +89,9 @@ MAY_CHANGE = ("exp_dir", "out_dir", "iterations", "avg", "device", "threads", "w
 def main(cfg: Config) -> None:
     check(cfg)
     stop_at_once_when_asked()
+    from icefall_ext.distributed.world import World
     from icefall_ext.encoders.load import save_encoder
     from icefall_ext.train.devices import choose_device
-    from icefall_ext.train.world import World
 
     device = choose_device(cfg.device)
     with World.start(device) as world:

@@ -66,12 +66,12 @@ def main(cfg: Config) -> None:
     stop_at_once_when_asked()
     import torch
 
+    from icefall_ext.distributed.world import World
     from icefall_ext.train.devices import choose_device, set_threads
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.scan import try_largest_batches
     from icefall_ext.train.trainer import Trainer, TrainingData
     from icefall_ext.train.transducer_objective import TransducerObjective
-    from icefall_ext.train.world import World
     from icefall_ext.transducer.k2_here import why_no_k2
 
     device = choose_device(cfg.device)

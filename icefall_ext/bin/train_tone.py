@@ -28,9 +28,9 @@ from icefall_ext.tone.spec import PARTS, AugmentConfig, DistillConfig, LayerConf
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig
 
 if TYPE_CHECKING:
+    from icefall_ext.distributed.world import World
     from icefall_ext.tone.model import WordModel
     from icefall_ext.train.word_training import WordSet
-    from icefall_ext.train.world import World
 
 
 @dataclass
@@ -65,12 +65,12 @@ def main(cfg: Config) -> None:
     stop_at_once_when_asked()
     import torch
 
+    from icefall_ext.distributed.world import World
     from icefall_ext.train.devices import choose_device, set_threads
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.tone_objective import ToneObjective
     from icefall_ext.train.trainer import Trainer
     from icefall_ext.train.word_training import WordSet, check_pairs, say_what_pairs_there_are, system_of
-    from icefall_ext.train.world import World
 
     device = choose_device(cfg.device)
     labels = Labels.of(word_of(cut, cfg.train_cuts) for cut in read_jsonl(cfg.train_cuts))

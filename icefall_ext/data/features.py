@@ -23,6 +23,7 @@ from icefall_ext.files import open_jsonl_for_writing, read_jsonl, write_text
 from icefall_ext.parallel import cores
 
 _MELS = 80
+_CUTS_WORTH_A_JOB = 500  # each is a Python of its own with torch in it: half a gigabyte, and seconds until it begins
 
 
 class FbankExport:
@@ -30,7 +31,7 @@ class FbankExport:
 
     def __init__(self, cuts: Callable[[], Iterable[Cut]], folder: Path, shares: int, made_from: str, nj: int):
         self.cuts, self.folder, self.shares = cuts, folder, shares
-        self.jobs = min(nj, cores())  # each is a Python of its own with torch in it, half a gigabyte
+        self.jobs = min(nj, cores())
         self.extractor, self.extractor_name = fbank_extractor()
         self.made_from = f"{made_from} {self.extractor_name}"
 
@@ -69,7 +70,8 @@ class FbankExport:
         with_features: Iterable[Cut] = ()
         if count:
             with_features = CutSet.from_jsonl_lazy(folder / "audio.jsonl.gz").compute_and_store_features(
-                self.extractor, folder / "feats", num_jobs=self.jobs, storage_type=_writer(), progress_bar=False
+                self.extractor, folder / "feats", num_jobs=max(1, min(self.jobs, count // _CUTS_WORTH_A_JOB)),
+                storage_type=_writer(), progress_bar=False,
             )
         write_cuts(with_features, folder / "cuts.jsonl.gz")
         write_text(folder / "made_from", self.made_from)

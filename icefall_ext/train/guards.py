@@ -9,9 +9,9 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from icefall_ext.data.loading import SpeechBatch
+from icefall_ext.distributed.world import World
 from icefall_ext.errors import UserError
 from icefall_ext.files import write_text
-from icefall_ext.train.world import World
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from icefall_ext import console
 from icefall_ext.data.loading import SpeechBatch
+from icefall_ext.distributed.world import World
 from icefall_ext.files import write_text
 from icefall_ext.train.objective import Loss
-from icefall_ext.train.world import World
 
 
 @dataclass

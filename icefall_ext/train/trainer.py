@@ -24,6 +24,7 @@ from icefall_ext import console
 from icefall_ext.data.batches import BatchLimits, epoch_batches, in_order, padding_share
 from icefall_ext.data.index import CutIndex
 from icefall_ext.data.loading import BatchStream, SpeechBatch, load_batches
+from icefall_ext.distributed.world import World
 from icefall_ext.errors import UserError
 from icefall_ext.interruption import Request, Stopped, name_of
 from icefall_ext.optim.eden import Eden
@@ -36,7 +37,6 @@ from icefall_ext.train.objective import Loss, Objective
 from icefall_ext.train.precision import autocast_dtype, autocasting, batch_seed, grad_scaler, gradient_norm
 from icefall_ext.train.run_folder import RunFolder, says
 from icefall_ext.train.saving import resume, save_batch, save_epoch
-from icefall_ext.train.world import World
 
 AFTER_WARM_UP = sys.maxsize  # a batch number that gives all validations the same weights
 log = logging.getLogger(__name__)

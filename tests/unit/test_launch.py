@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from icefall_ext.distributed import link
+from icefall_ext.distributed.link import Ending, Link, free_port, worst
+from icefall_ext.distributed.place import Machine, Place, first_host
 from icefall_ext.errors import UserError
-from icefall_ext.train import link
-from icefall_ext.train.link import Ending, Link, free_port, worst
-from icefall_ext.train.place import Machine, Place, first_host
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from icefall_ext.distributed.link import free_port
+from icefall_ext.distributed.world import World
 from icefall_ext.text.bbpe import ByteBPE
 from icefall_ext.train import checkpoint as files
-from icefall_ext.train.link import free_port
-from icefall_ext.train.world import World
 from tests.training_toys import make_trainer, train_bpe, write_cuts
 
 ROOT = Path(__file__).parents[2]

@@ -19,9 +19,9 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from icefall_ext.distributed.place import Machine
 from icefall_ext.errors import UserError
 from icefall_ext.interruption import BY_HAND, STOPPED
-from icefall_ext.train.place import Machine
 
 BEAT_S, SILENT_S = 5.0, 30.0
 MEET_S = 600.0  # machines of one job may start minutes apart

@@ -8,7 +8,7 @@ without a batch) count as zero; frozen ones are never sent.
 
 A process that dies is no business of the collectives: with gloo its connections close and the others fail at once, with
 NCCL they wait for it, up to the time limit below. The launchers end them, within seconds on one machine and between
-machines that can still speak, within half a minute where a machine has vanished (icefall_ext/train/link.py).
+machines that can still speak, within half a minute where a machine has vanished (icefall_ext/distributed/link.py).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from icefall_ext.distributed.place import Place
 from icefall_ext.errors import UserError
 from icefall_ext.interruption import BY_HAND
-from icefall_ext.train.place import Place
 
 T = TypeVar("T")
 _BUCKET_BYTES = 64 << 20
