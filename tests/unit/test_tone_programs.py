@@ -15,6 +15,7 @@ from icefall_ext.bin.make_mini_words import main as make_words
 from icefall_ext.corpora.base import Options
 from icefall_ext.corpora.manifest import write_manifests
 from icefall_ext.corpora.registry import open_corpus
+from icefall_ext.data.batches import BatchLimits
 from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.word_errors import hypotheses_table, word_errors
@@ -95,6 +96,17 @@ def test_single_stage_training_has_both_losses(cuts, trained, tmp_path):
     assert {"speaker_loss", "tone_loss", "classifier_loss", "ctc_loss", "teacher_loss"} <= row.keys()
 
 
+def test_single_stage_training_can_take_as_many_steps_as_the_two_stages(cuts, trained, tmp_path):
+    limits = BatchLimits(max_duration=4)  # stage 2 then has more batches to an epoch than stage 1
+    train_tone.main(configuration("stage2", tmp_path / "stage2", cuts, init_from=str(trained / "stage1"), batch=limits))
+    train_tone.main(configuration("single", tmp_path / "single", cuts, batch=limits, stage_epochs=[2, 2]))
+    of_stages = [load_checkpoint(folder / "epoch-2.pt")["batch_idx_train"]
+                 for folder in (trained / "stage1", tmp_path / "stage2")]
+    assert of_stages[1] > of_stages[0]
+    steps = [load_checkpoint(tmp_path / f"single/epoch-{epoch}.pt")["batch_idx_train"] for epoch in (1, 2, 3, 4)]
+    assert steps[-1] == sum(of_stages) and 0 < steps[0] < steps[1] < steps[2] < steps[3]
+
+
 def score(cuts: Path, out_dir: Path, **changes) -> dict:
     train, test = (cuts / f"words_cuts_{which}.jsonl.gz" for which in ("train", "test"))
     score_words.main(score_words.Config(test, train, out_dir, device="cpu", threads=1, **changes))
@@ -139,6 +151,9 @@ def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
         ({"part": "stage1", "layers": LayerConfig(2, 2)}, "no block learns in stage 1"),
         ({"part": "stage1", "layers": LayerConfig(0, 3)}, "this encoder has 2 blocks"),
         ({"part": "stage1", "shape": BatchShape(bases=1)}, "at least 2 bases"),
+        ({"part": "stage1", "stage_epochs": [2, 2]}, "--stage-epochs 2 2: two numbers from 1 on, and for"),
+        ({"part": "single", "stage_epochs": [2]}, "--stage-epochs 2: two numbers"),
+        ({"part": "single", "stage_epochs": [2, 2], "train": LoopConfig(accumulate=4)}, "accumulate 4 has to"),
         ({"part": "stage2", "init_from": "none/such"}, "no such file; name a folder that train_tone made"),
     ],
 )
