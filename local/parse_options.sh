@@ -14,11 +14,11 @@ $1
 "; }
 
 # option NAME DEFAULT TYPE HELP; TYPE is text, path, program, stages, part, time, bool, number, int, int>=N,
-# or a|b|c.
+# a|b|c, or auto|int.
 option() {
   local flag="--${1//_/-}" note=""
   [ -z "$2" ] || note=" (default $2)"
-  case "$3" in *"|"*) note=" (${3//|/, }; default $2)" ;; esac
+  case "$3" in "auto|int") ;; *"|"*) note=" (${3//|/, }; default $2)" ;; esac
   option_names="$option_names $1"
   option_help="$option_help$(printf '  %-20s %s%s' "$flag" "$4" "$note")
 "
@@ -43,6 +43,8 @@ check_value() {
         fail "$flag $value: must be minutes, hours:minutes:seconds, or days-hours:minutes:seconds" ;;
     bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
     number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number such as 2 or 0.5" ;;
+    "auto|int")
+      [[ "$value" =~ ^(auto|[0-9]{1,9})$ ]] || fail "$flag $value: must be auto or a whole number of at most nine digits" ;;
     int*) # no more digits than the shell and the programs can count
       [[ "$value" =~ ^[0-9]{1,9}$ ]] || fail "$flag $value: must be a whole number of at most nine digits"
       least="${type#int>=}"
