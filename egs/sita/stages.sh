@@ -195,9 +195,9 @@ recipe_stages() {
       if stage 8 "stage 2: left out" --options scheme; then :; fi ;;
   esac
 
-  if stage 9 "score" --reads "$test_cuts" "$train_cuts" $pretrained "${trained[@]}" \
+  if stage 9 "score and report" --reads "$test_cuts" "$train_cuts" $pretrained "${trained[@]}" \
     --options avg feature_layer encoder scheme \
-    --writes $(for_each "$exp_dir/{}/scores/words.json" before "${models[@]}"); then
+    --writes $(for_each "$exp_dir/{}/scores/words.json" before "${models[@]}") "$exp_dir/report/index.html"; then
     local scoring=(python -m icefall_ext.bin.score_words --test-cuts "$test_cuts" --train-cuts "$train_cuts"
       --device "$device" --threads "$threads")
     say "before"
@@ -207,6 +207,7 @@ recipe_stages() {
       say "$name"
       run "${scoring[@]}" --exp-dir "${trained[$place]%/*}" --avg "$avg" --out-dir "$exp_dir/$name/scores"
     done
+    run python -m icefall_ext.bin.report --exp-dir "$exp_dir"
   fi
   set +f
 }

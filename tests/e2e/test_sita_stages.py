@@ -36,7 +36,7 @@ def workplace(tmp_path_factory) -> Path:
     conf = folder / "conf"
     conf.mkdir()
     files = {"encoder.yaml": ENCODER, "budget.sh": BUDGET, **dict.fromkeys(
-        ("teacher.yaml", "stage1.yaml", "stage2.yaml"), LOOP)}
+        ("teacher.yaml", "stage1.yaml", "stage2.yaml", "single.yaml"), LOOP)}
     for name, content in files.items():
         (conf / name).write_text(content, encoding="utf-8")
     return folder
@@ -69,6 +69,8 @@ def test_the_whole_recipe_ends_with_scores_of_every_model(done):
         assert set(scores["sets"]) == {"seen", "unseen"} and scores["feature_layer"] == 1
         assert (folder / f"exp/{name}/scores/words.png").is_file()
         assert ("errors" in scores["sets"]["unseen"]) == (name in ("teacher", "stage2"))
+    page = (folder / "exp/report/index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,iVBOR") == 4 and "src=\"http" not in page
 
 
 def test_a_second_run_does_nothing(done):
@@ -78,9 +80,24 @@ def test_a_second_run_does_nothing(done):
     assert result.stdout.count("up to date") == 8
 
 
+def test_all_losses_at_once_take_a_teacher_that_was_given_and_leave_stage_1_out(done):
+    folder, _ = done
+    single = ["--exp-dir", str(folder / "single"), "--scheme", "single", "--encoder", str(folder / "exp/encoder"),
+              "--teacher", str(folder / "exp/teacher"), "--frozen", "0", "--stage", "5"]
+    result = run(folder, *single)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert (folder / "single/single/epoch-2.pt").is_file() and not (folder / "single/stage1").exists()
+    scored = {path.parts[-3] for path in (folder / "single").glob("*/scores/words.json")}
+    assert scored == {"before", "teacher", "single"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--frozen", "none"], "--frozen none: must be auto or a whole number"),
+        (["--cluster", "slurm", "--num-nodes", "2"], "a training of sita is one process, on one GPU at most"),
+        (["--table", "2"], "--table 2: must be one of none, ablation, layers, staged, loss, transfer"),
+        (["--table", "loss", "--tone-loss", "margin"], "--tone-loss margin: table loss sets that for its rows"),
         (["--corpus", "tat", "--corpus-dir", "."], "sita learns from isolated words; take mini, words or tone_perfect"),
         (["--conf", "no/such"], "no such folder; there is: mini paper"),
         (["--tone-loss", "hinge"], "--tone-loss hinge: must be one of infonce, margin"),

@@ -7,7 +7,7 @@ are those of seen ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,37 +18,12 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.paper_tables.definition import Row
 from icefall_ext.score.paper_tables.figures import Columns, read_json, spread
 from icefall_ext.score.report.metrics import read_metrics
+from icefall_ext.score.word_scores import MEASURES, MODELS
 
-MODELS = ("before", "teacher", "stage1", "stage2", "single")
 SEEN = "@seen"
 STEPS = "steps"
 # What a model has been trained in, one after the other.
 _TRAININGS = {"stage2": ("stage1", "stage2"), "stage1": ("stage1",), "single": ("single",)}
-
-
-@dataclass(frozen=True)
-class Measure:
-    title: str
-    digits: int
-    find: Callable[[dict[str, Any]], float]  # in a set of words.json
-
-
-def _distance(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda found: found["distances"][name]
-
-
-MEASURES = {
-    "top1": Measure("Top-1", 3, lambda found: found["mean_top1"]),
-    "top5": Measure("Top-5", 3, lambda found: found["mean_top5"]),
-    "hard": Measure("hard distance", 3, _distance("hard")),
-    "positive": Measure("positive distance", 3, _distance("positive")),
-    "soft": Measure("soft distance", 3, _distance("soft")),
-    "word": Measure("WER %, base and tone", 1, lambda found: found["errors"]["word"]),
-    "base": Measure("WER %, base", 1, lambda found: found["errors"]["base"]),
-    "tone": Measure("tones wrong %", 1, lambda found: found["errors"]["tone"]),
-    "gender": Measure("gender probe", 3, lambda found: found["probes"]["gender"]["accuracy"]),
-    "speaker": Measure("speaker probe", 3, lambda found: found["probes"]["speaker"]["accuracy"]),
-}
 
 
 @dataclass(frozen=True)
@@ -107,10 +82,7 @@ class Words:
     def _value(self, folder: Path, model: str, column: Column) -> float | None:
         if column.measure == STEPS:
             return _steps(folder, model)
-        try:  # a model that recognises nothing has no errors, and a set without pairs of a kind no such distance
-            return MEASURES[column.measure].find(_set_of(folder, model, column.on_seen))
-        except KeyError:
-            return None
+        return MEASURES[column.measure].of(_set_of(folder, model, column.on_seen))
 
     def in_short(self, outcome: Outcome) -> str:
         return self._shown(outcome, 0)
