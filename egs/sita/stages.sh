@@ -41,7 +41,7 @@ recipe_needs() {
       after=""
       [ "$encoder" != pretrain ] || machine=gpu after=4 ;;
     6) machine=gpu after="4 5" ;;
-    7) machine=gpu after="4 5" ;; # beside the teacher
+    7) machine=gpu after="4 5 6" ;; # it needs no teacher, but one stage at a time works in the experiment's folder
     8) machine=gpu after="4 5 6 7" ;;
     9) machine=gpu after="4 5 6 7 8" ;;
   esac

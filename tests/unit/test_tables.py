@@ -29,6 +29,7 @@ from icefall_ext.score.paper_tables.side_by_side import LEFT_OUT, Job, run_side_
 ROOT = Path(__file__).parents[2]
 TABLES = ROOT / "egs/clift/tables.yaml"
 DEFINITIONS = read_definitions(TABLES)
+BY_RECIPE = {"clift": DEFINITIONS, "sita": read_definitions(ROOT / "egs/sita/tables.yaml")}
 IDS = [f"u{number}" for number in range(6)]
 METHOD = DEFINITIONS.always["methods"]
 SPEAKERS = {id: f"s{number // 2}" for number, id in enumerate(IDS)}
@@ -37,31 +38,48 @@ SPEAKERS = {id: f"s{number // 2}" for number, id in enumerate(IDS)}
 # What tables.yaml says
 
 
+def help_of(recipe: str) -> str:
+    command = ["./run.sh", "--recipe", recipe, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture(scope="module")
 def help_text():
-    return subprocess.run(["./run.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return help_of("clift")
 
 
-@pytest.mark.parametrize("name", DEFINITIONS.tables)
-def test_every_row_uses_options_and_values_that_run_sh_has(name, help_text):
-    table = DEFINITIONS.tables[name]
-    assert len({row.name for row in table.rows}) == len(table.rows) >= 2
-    assert set(table.also) <= MEASURES.keys()
-    for corpus in ("mini", "tat"):
+CORPORA = {"clift": ("mini", "tat"), "sita": ("mini-taiwanese", "mini-mandarin", "words")}
+ALL_TABLES = [(recipe, name) for recipe, definitions in BY_RECIPE.items() for name in definitions.tables]
+
+
+@pytest.mark.parametrize(("recipe", "name"), ALL_TABLES)
+def test_every_row_uses_options_and_values_that_run_sh_has(recipe, name):
+    definitions, text = BY_RECIPE[recipe], help_of(recipe)
+    assert len({row.name for row in definitions.tables[name].rows}) == len(definitions.tables[name].rows) >= 2
+    for corpus in CORPORA[recipe]:
+        if (recipe, name, corpus) == ("sita", "transfer", "words"):
+            with pytest.raises(UserError, match="table transfer: nothing to compare on words; its rows are for mini"):
+                definitions.table(name, corpus)
+            continue
+        table = definitions.table(name, corpus)
+        run_table.figures_of(definitions, table, Asked("./run.sh", {}, definitions.always))  # knows what is in `also`
         rows = [row.options_for(corpus) for row in table.rows]
-        assert len({(*options.items(), row.longer) for options, row in zip(rows, table.rows)}) == len(rows), "the same"
+        systems = {(*options.items(), row.longer, row.model) for options, row in zip(rows, table.rows)}
+        assert len(systems) == len(rows), "the same"
         assert len({frozenset(options) for options in rows}) == 1, "a row leaves open what another one sets"
-        command = Asked("./run.sh", {"corpus": corpus, "corpus_dir": "."}).command
-        for options in rows:
+        given = {"recipe": recipe, "corpus": corpus.partition("-")[0], "corpus_dir": "."}
+        command = Asked("./run.sh", given, definitions.always).command
+        for options in {tuple(options.items()): options for options in rows}.values():
             for option in options:
-                assert f"  --{option.replace('_', '-')} " in help_text
+                assert f"  --{option.replace('_', '-')} " in text
             # What bash makes of the values, without running anything.
             result = subprocess.run([*command(options), "--list-stages"], cwd=ROOT, capture_output=True, text=True)
             assert result.returncode == 0, result.stderr
 
 
-def test_run_sh_offers_the_tables_of_the_file(help_text):
-    assert f"(none, {', '.join(DEFINITIONS.tables)}; default none)" in help_text
+@pytest.mark.parametrize("recipe", BY_RECIPE)
+def test_run_sh_offers_the_tables_of_the_file(recipe):
+    assert f"(none, {', '.join(BY_RECIPE[recipe].tables)}; default none)" in help_of(recipe)
 
 
 def test_encoders_of_the_mini_corpus_are_those_that_its_settings_pre_train():
@@ -151,12 +169,16 @@ def test_the_row_of_equal_length_has_the_epochs_of_both_phases():
     assert {options_of(run.job)["--phase2-epochs"] for run in others} == {"10"}
 
 
-def test_the_defaults_of_the_tables_are_those_of_run_sh(help_text):
-    given = {option for table in DEFINITIONS.tables.values() for row in table.rows for option in row.options}
-    assert given == DEFINITIONS.defaults.keys()
-    for option, value in DEFINITIONS.defaults.items():
-        (line,) = (line for line in help_text.splitlines() if f"  --{option.replace('_', '-')} " in line)
-        assert line.endswith(f"default {value})"), line
+@pytest.mark.parametrize("recipe", BY_RECIPE)
+def test_the_defaults_of_the_tables_are_those_of_run_sh(recipe):
+    definitions, text = BY_RECIPE[recipe], help_of(recipe)
+    rows = [row for table in definitions.tables.values() for row in table.rows]
+    given = {option for row in rows for options in (row.options, *row.by_corpus.values()) for option in options}
+    shared = {one.option for one in definitions.shared.values()}
+    assert given - {"encoder"} <= definitions.defaults.keys() <= given | shared
+    for option, value in definitions.defaults.items():
+        (line,) = (line for line in text.splitlines() if f"  --{option.replace('_', '-')} " in line)
+        assert line.endswith(f"default {value})") if value else "default" not in line, line
 
 
 def test_published_encoders_are_named_and_nothing_is_pre_trained():

@@ -36,6 +36,15 @@ def cuts(tmp_path_factory) -> Path:
     return folder / "wav"
 
 
+def test_statistics_of_words_count_bases_words_and_tones_and_no_tailo(cuts):
+    lines = (cuts.parent / "statistics.tsv").read_text(encoding="utf-8").splitlines()
+    rows = {name: values for name, *values in (line.split("\t") for line in lines)}
+    assert rows["bases, distinct"] == ["2"] * 3 and rows["words (base and tone), distinct"] == ["8"] * 3
+    assert [name for name in rows if name.startswith("tone ")] == [f"tone {tone}, %" for tone in (1, 2, 3, 4)]
+    assert all(values == ["25.0"] * 3 for name, values in rows.items() if name.startswith("tone "))
+    assert not [name for name in rows if "Tai-lo" in name or "characters" in name]
+
+
 def configuration(part: str, exp_dir: Path, cuts: Path, **changes) -> train_tone.Config:
     settings = dict(
         encoder=EncoderConfig(source="random:tiny-mel", dropout=0.1, mask_time_prob=0.0), layers=LayerConfig(0, 1),
