@@ -126,7 +126,7 @@ def test_a_table_matches_steps_and_writes_its_section(done):
     assert {row["corpus, test set"] for row in found} == {"mini-mandarin-0.0h, 2 unseen speakers"}
     assert "2 epochs of stage 1" in " ".join(text.split())
     assert sorted(path.name for path in (folder / "exp/table-runs").iterdir() if path.is_dir()) == [
-        "default-seed1", "scheme-single-seed1"]  # fmt: skip
+        "scheme-single-stage1_epochs-2-seed1", "stage1_epochs-2-seed1"]  # fmt: skip
 
 
 @pytest.mark.parametrize(

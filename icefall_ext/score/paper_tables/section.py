@@ -34,7 +34,8 @@ class Conditions:
     def sentences(self, paper: Paper, of_table: Sequence[str]) -> list[str]:
         """`of_table` names what its rows spend epochs on, if that is not all."""
         ours = {name: number for name, number in self.epochs.items() if name in (of_table or self.epochs)}
-        spent = " and ".join(f"{number} epoch{'s' if number != 1 else ''} of {name}" for name, number in ours.items())
+        *most, last = (f"{number} epoch{'s' if number != 1 else ''} of {name}" for name, number in ours.items())
+        spent = f"{', '.join(most)} and {last}" if most else last
         is_less = any(number < paper.epochs.get(name, 0) for name, number in ours.items())
         reduced = is_less or self.conf != "paper"
         theirs = f"{paper.name} has {' and '.join(map(str, paper.epochs.values()))} on {paper.corpus}" if paper.epochs \

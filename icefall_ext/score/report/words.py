@@ -75,7 +75,7 @@ def section(found: Sequence[Words]) -> Markup:
     kinds = [*_SPEAKERS, *dict.fromkeys(name for words in found for name in words.sets if name not in _SPEAKERS)]
     tables = [_table(name, [words for words in found if name in words.sets]) for name in kinds]
     note = tag("p", _HOW, class_="note")
-    pictures = tag("div", [_picture(words) for words in found], class_="charts")
+    pictures = tag("div", [_picture(words) for words in found], class_="charts wide")
     return join([*(one for one in tables if one), note, pictures])
 
 
@@ -107,6 +107,6 @@ def _picture(words: Words) -> Markup | None:
     if words.picture is None:
         return None
     source = "data:image/png;base64," + base64.b64encode(words.picture.read_bytes()).decode()
-    what = "the plane in which the embeddings vary most, coloured by tone, base, speaker and gender"
+    what = "the plane in which the embeddings vary most, coloured by tone, word (base), speaker and gender"
     image = tag("img", src=source, alt=f"{words.model}: {what}", loading="lazy")
     return tag("figure", tag("figcaption", f"{words.model}: {what}"), image)
