@@ -25,6 +25,30 @@ option() {
   eval "$1=\$2 type_$1=\$3 help_$1=\$4"
 }
 
+# without NAME...: a recipe has no use for these, declared before; they keep their values and cannot be given.
+without() {
+  local name line word flags="" heading="" kept=""
+  for name in "$@"; do
+    option_names=" $option_names "
+    option_names="${option_names/ $name / }"
+    flags="$flags --${name//_/-}"
+  done
+  while IFS= read -r line; do
+    case "$line" in
+      "  --"*)
+        word="${line#  }"
+        case "$flags " in *" ${word%% *} "*) continue ;; esac
+        kept="$kept${heading:+
+$heading
+}$line
+"
+        heading="" ;;
+      ?*) heading="$line" ;; # of a section, which goes where nothing is left of it
+    esac
+  done <<<"$option_help"
+  option_help="$kept"
+}
+
 # default NAME VALUE: a recipe's own default for an option that was declared before it.
 default() { eval "$1=\$2"; }
 

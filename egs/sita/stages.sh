@@ -2,6 +2,8 @@
 
 recipe_options() {
   scripts=() # no byte-level BPE: words are spelled in letters and a tone
+  without mini_hours source_hours mic duration_tolerance duration_factor failed_spelling cv_split tailo_form \
+    unknown_characters vocab_size speed_perturb noise_dir fbank shar_dir
   section "Words (stages 0 to 4)"
   option word_language taiwanese "taiwanese|mandarin" "mini: the language that is generated"
   option word_bases 16 "int>=2" "mini: bases, each in all its tones"

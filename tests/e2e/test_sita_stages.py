@@ -132,6 +132,7 @@ def test_a_table_matches_steps_and_writes_its_section(done):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--vocab-size", "300"], "--vocab-size: unknown option (see --help)"),
         (["--frozen", "none"], "--frozen none: must be auto or a whole number"),
         (["--cluster", "slurm", "--num-nodes", "2"], "a training of sita is one process, on one GPU at most"),
         (["--table", "2"], "--table 2: must be one of none, ablation, layers, staged, loss, transfer"),
