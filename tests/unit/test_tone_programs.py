@@ -85,6 +85,17 @@ def test_frozen_parts_of_stage_1_are_those_that_it_began_with(trained):
     assert changed and all(".encoder.layers.0." in name or name.startswith("tone_output.") for name in changed)
 
 
+@pytest.mark.parametrize(("frozen", "learns"), [(0, {"0", "1"}), (1, {"1"})])
+def test_the_last_block_can_give_the_embeddings_whatever_is_frozen_below(cuts, tmp_path, frozen, learns):
+    """As the sweep over feature layers asks for."""
+    train_tone.main(configuration("stage1", tmp_path, cuts, layers=LayerConfig(frozen, 2)))
+    first, last = (weights(tmp_path / f"epoch-{epoch}.pt") for epoch in (1, 2))
+    changed = {name.split("layers.")[1][0] for name in last if ".layers." in name and not torch.equal(
+        first[name], last[name])}
+    assert changed == learns
+    assert score(cuts, tmp_path / "scores", exp_dir=str(tmp_path))["feature_layer"] == 2
+
+
 def test_what_is_logged_holds_the_share_of_anchors_with_a_partner(trained):
     rows = [json.loads(line) for line in (trained / "stage1/log/metrics.jsonl").read_text().splitlines()]
     for row in rows:
