@@ -11,6 +11,7 @@ cd "$(dirname "$0")"
 [ "$PWD" != "$called_from" ] || called_from="" # then a relative path stays as it was typed
 . local/parse_options.sh
 . local/stages.sh
+. local/tables.sh
 . local/cluster/options.sh
 
 common_options() {
@@ -68,7 +69,7 @@ main() {
       . local/cluster/hooks.sh
       python() { in_container "$PYTHON" "$@"; }
     fi
-    ! declare -F recipe_check >/dev/null || recipe_check
+    [ "${table:-none}" = none ] || run_table --check-only true
     stages_dir="$data_dir/stages"
     mkdir -p "$stages_dir" "$exp_dir" 2>/dev/null && [ -w "$stages_dir" ] ||
       fail "--data-dir $data_dir, --exp-dir $exp_dir: one cannot be made or written to; give another"
@@ -83,7 +84,14 @@ main() {
   data_stages
   if [ "$last" -gt 4 ]; then
     stages_dir="$exp_dir/stages"
-    recipe_stages
+    if [ "${table:-none}" = none ] || [ "$list_stages" = true ]; then
+      recipe_stages
+    else
+      close_stage
+      stages_seen=1
+      say "table $table"
+      run_table
+    fi
   fi
   [ "$list_stages" = true ] && return
   close_stage

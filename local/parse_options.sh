@@ -14,15 +14,39 @@ $1
 "; }
 
 # option NAME DEFAULT TYPE HELP; TYPE is text, path, program, stages, part, time, bool, number, int, int>=N,
-# or a|b|c.
+# a|b|c, or auto|int.
 option() {
   local flag="--${1//_/-}" note=""
   [ -z "$2" ] || note=" (default $2)"
-  case "$3" in *"|"*) note=" (${3//|/, }; default $2)" ;; esac
+  case "$3" in "auto|int") ;; *"|"*) note=" (${3//|/, }; default $2)" ;; esac
   option_names="$option_names $1"
   option_help="$option_help$(printf '  %-20s %s%s' "$flag" "$4" "$note")
 "
   eval "$1=\$2 type_$1=\$3 help_$1=\$4"
+}
+
+# without NAME...: a recipe has no use for these, declared before; they keep their values and cannot be given.
+without() {
+  local name line word flags="" heading="" kept=""
+  for name in "$@"; do
+    option_names=" $option_names "
+    option_names="${option_names/ $name / }"
+    flags="$flags --${name//_/-}"
+  done
+  while IFS= read -r line; do
+    case "$line" in
+      "  --"*)
+        word="${line#  }"
+        case "$flags " in *" ${word%% *} "*) continue ;; esac
+        kept="$kept${heading:+
+$heading
+}$line
+"
+        heading="" ;;
+      ?*) heading="$line" ;; # of a section, which goes where nothing is left of it
+    esac
+  done <<<"$option_help"
+  option_help="$kept"
 }
 
 # default NAME VALUE: a recipe's own default for an option that was declared before it.
@@ -43,6 +67,8 @@ check_value() {
         fail "$flag $value: must be minutes, hours:minutes:seconds, or days-hours:minutes:seconds" ;;
     bool) case "$value" in true | false) ;; *) fail "$flag $value: must be true or false" ;; esac ;;
     number) [[ "$value" =~ ^[0-9]*\.?[0-9]+$ ]] || fail "$flag $value: must be a number such as 2 or 0.5" ;;
+    "auto|int")
+      [[ "$value" =~ ^(auto|[0-9]{1,9})$ ]] || fail "$flag $value: must be auto or a whole number of at most nine digits" ;;
     int*) # no more digits than the shell and the programs can count
       [[ "$value" =~ ^[0-9]{1,9}$ ]] || fail "$flag $value: must be a whole number of at most nine digits"
       least="${type#int>=}"

@@ -93,3 +93,25 @@ def recogs(folder: Path, texts: dict[str, tuple[str, str]], key: str) -> Path:
     path = folder / f"recogs-test-{key}-{SUFFIX}.txt"
     write_recogs(path, [Recog(id, ref.split(), hyp.split()) for id, (ref, hyp) in texts.items()])
     return path
+
+
+def word_scores(hard: float, errors: bool) -> dict:
+    """One set of speakers as bin/score_words writes it."""
+    retrieval = [{"direction": way, "top1": 0.5, "top5": 0.75, "queries": 8, "gallery": 8} for way in ("F->M", "M->F")]
+    scores = {
+        "recordings": 16, "retrieval": retrieval, "mean_top1": 0.5, "mean_top5": 0.75,
+        "distances": {"positive": 0.25, "hard": hard, "soft": math.nan},
+        "probes": {"speaker": {"accuracy": 0.625, "chance": 0.5}},
+    }  # fmt: skip
+    return {**scores, "errors": {"word": 51.25, "base": 30.0, "tone": 20.0, "cer": 10.0}} if errors else scores
+
+
+def words_of(folder: Path, hard: float, errors: bool = False, batches: int = 0) -> None:
+    """A model's folder, before or after it was trained."""
+    (folder / "scores").mkdir(parents=True)
+    if batches:
+        run_folder(folder, batches)
+        (folder / "config.yaml").write_text("train: {accumulate: 1}\n")
+    sets = {"unseen": word_scores(hard, errors), "seen": word_scores(hard / 2, errors)}
+    (folder / "scores/words.json").write_text(json.dumps({"model": "x", "feature_layer": 2, "sets": sets}))
+    (folder / "scores/words.png").write_bytes(b"\x89PNG of " + folder.name.encode())

@@ -24,11 +24,7 @@ recipe_options() {
   option epoch 0 int "which checkpoint; 0: the last epoch"
   option avg 0 int "average over so many epochs; 0: as in --conf"
   option search_backend auto "auto|torch|k2" "of the fast beam search; auto takes k2 where it imports"
-  section "Tables (instead of stages 5 to 9, once for each row and seed)"
-  option table none "none|$(table_names)" "of egs/clift/tables.yaml"
-  option seeds 3 "int>=1" "runs of each row"
-  option jobs 0 int "runs side by side; 0: as many as GPUs, or else cores, allow"
-  option results egs/clift/RESULTS.md path "file that gets the table as a section"
+  table_options
 }
 
 # What a cluster has to know of a stage (local/cluster/submit.sh).
@@ -68,6 +64,8 @@ recipe_settings() {
       [ "$corpus" = mini ] || fail "--encoder $encoder: only --corpus mini has source languages; name a model or a file"
       [ "$source_hours" != 0.0 ] || source_hours="$conf_source_hours" ;;
   esac
+  table_budget=("phase 1=$phase1_epochs" "Han-Lo=$phase2_epochs")
+  table_pretrained="on $source_hours h of their language"
   tested=(phase1 phase2)
   [ "$phases" = two ] || tested=(phase2)
   case ",$methods," in
@@ -76,29 +74,7 @@ recipe_settings() {
   esac
 }
 
-table_names() { sed -n 's/^  "\{0,1\}\([a-z0-9]*\)"\{0,1\}:$/\1/p' egs/clift/tables.yaml | tr '\n' '|' | sed 's/|$//'; }
-
-# The rows are runs of this script, from stage 5 on, with the options that were given here and the row's own.
-run_table() {
-  local IFS=' ' name given=()
-  for name in $options_given; do given+=("--${name//_/-}" "${!name}"); done
-  run python -m icefall_ext.bin.run_table --table "$table" --definitions egs/clift/tables.yaml --data-dir "$data_dir" \
-    --corpus "$corpus" --encoder "$encoder" --exp-dir "$exp_dir" --results "$results" --conf "$conf" \
-    --phase1-epochs "$phase1_epochs" --phase2-epochs "$phase2_epochs" --source-hours "$source_hours" \
-    --seeds "$seeds" --processes "$processes" --jobs "$jobs" --device "$device" "$@" -- ./run.sh "${given[@]}"
-}
-
-# Before any stage.
-recipe_check() { [ "$table" = none ] || run_table --check-only true; }
-
 recipe_stages() {
-  if [ "$table" != none ] && [ "$list_stages" = false ]; then
-    close_stage
-    stages_seen=1
-    say "table $table"
-    run_table
-    return
-  fi
   local IFS=$'\n' script phase pretrained="" source="$encoder" init="" scoring # lists are lines
   set -f
   local train_cuts="$cuts_dir/${corpus}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${corpus}_cuts_dev.jsonl.gz"

@@ -2,6 +2,8 @@
 
 recipe_options() {
   scripts=() # no byte-level BPE: words are spelled in letters and a tone
+  without mini_hours source_hours mic duration_tolerance duration_factor failed_spelling cv_split tailo_form \
+    unknown_characters vocab_size speed_perturb noise_dir fbank shar_dir
   section "Words (stages 0 to 4)"
   option word_language taiwanese "taiwanese|mandarin" "mini: the language that is generated"
   option word_bases 16 "int>=2" "mini: bases, each in all its tones"
@@ -12,8 +14,10 @@ recipe_options() {
   option encoder auto text "pretrain: here, on the training words; a model's name, folder or file; random:SIZE"
   option conf auto text "settings of stages 5 to 8: a folder, or the name of one in egs/sita/conf"
   section "Training (stages 6 to 8)"
-  option frozen 0 int "blocks from below that never learn; 0: as in --conf"
+  option scheme staged "staged|stage1|single" "stage 1, then stage 2; stage 1 alone; or the losses of both at once"
+  option frozen auto "auto|int" "blocks from below that never learn, from 0 on; auto: as in --conf"
   option feature_layer 0 int "block that gives the embeddings; 0: as in --conf"
+  option teacher train text "train: one is trained here; or the folder of an earlier training of one"
   option teacher_epochs 0 int "epochs of the teacher; 0: as in --conf"
   option stage1_epochs 0 int "epochs of stage 1; 0: as in --conf"
   option stage2_epochs 0 int "epochs of stage 2; 0: as in --conf"
@@ -28,6 +32,21 @@ recipe_options() {
   option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
   section "Scoring (stage 9)"
   option avg 0 int "average over so many epochs; 0: as in --conf"
+  table_options
+}
+
+# What a cluster has to know of a stage (local/cluster/submit.sh): there is no 2 and 3 to wait for.
+recipe_needs() {
+  case "$1" in
+    4) after=1 ;;
+    5)
+      after=""
+      [ "$encoder" != pretrain ] || machine=gpu after=4 ;;
+    6) machine=gpu after="4 5" ;;
+    7) machine=gpu after="4 5 6" ;; # it needs no teacher, but one stage at a time works in the experiment's folder
+    8) machine=gpu after="4 5 6 7" ;;
+    9) machine=gpu after="4 5 6 7 8" ;;
+  esac
 }
 
 # Values that depend on others, once all are known.
@@ -37,14 +56,20 @@ recipe_settings() {
   [ -d "$conf" ] || fail "--conf $conf: no such folder; there is: $(cd egs/sita/conf && echo *)"
   . "$conf/budget.sh"
   local name
-  for name in frozen feature_layer teacher_epochs stage1_epochs stage2_epochs avg; do
+  [ "$frozen" != auto ] || frozen="$conf_frozen"
+  for name in feature_layer teacher_epochs stage1_epochs stage2_epochs avg; do
     [ "${!name}" -gt 0 ] || eval "$name=\$conf_$name"
   done
   [ "$encoder" != auto ] || encoder="$conf_encoder"
+  [ "$num_nodes" = 1 ] && [ "$gpus_per_node" -le 1 ] ||
+    fail "--num-nodes $num_nodes, --gpus-per-node $gpus_per_node: a training of sita is one process, on one GPU at most"
+  table_budget=("the teacher=$teacher_epochs" "stage 1=$stage1_epochs" "stage 2=$stage2_epochs")
+  table_pretrained="on the training words without their labels"
+  table_corpus="$corpus"
   words="$corpus" # which importer reads it, and what the files are called by
   case "$corpus" in
     mini)
-      words=words
+      words=words table_corpus="mini-$word_language"
       [ -n "$data_dir" ] || data_dir="data/sita-mini-$word_language"
       [ -n "$exp_dir" ] || exp_dir="exp/sita-mini-$word_language"
       [ -n "$corpus_dir" ] ||
@@ -52,6 +77,7 @@ recipe_settings() {
     words | tone_perfect) ;;
     *) fail "--corpus $corpus: sita learns from isolated words; take mini, words or tone_perfect" ;;
   esac
+  table_files="$words"
 }
 
 # In place of prepare.sh's: words need no text of one form and no byte-level BPE, which are its stages 2 and 3.
@@ -91,11 +117,13 @@ data_stages() {
 }
 
 recipe_stages() {
-  local IFS=$'\n' pretrained="" source="$encoder" name
+  local IFS=$'\n' pretrained="" source="$encoder" name earlier="" models=() trained=() place
   set -f
   local train_cuts="$cuts_dir/${words}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${words}_cuts_dev.jsonl.gz"
   local test_cuts="$cuts_dir/${words}_cuts_test.jsonl.gz"
-  local teacher="$exp_dir/teacher" stage1="$exp_dir/stage1" stage2="$exp_dir/stage2"
+  local stage1="$exp_dir/stage1" teacher_folder="$teacher"
+  [ "$teacher" != train ] || teacher_folder="$exp_dir/teacher"
+  [ ! -d "$init_from" ] || earlier=$(find "$init_from" -maxdepth 1 -name "epoch-*.pt" | sort)
 
   if [ "$encoder" = pretrain ]; then
     source="$exp_dir/encoder" pretrained="$exp_dir/encoder/config.json"
@@ -114,40 +142,74 @@ recipe_stages() {
     --layers.feature-layer "$feature_layer" --train.seed "$train_seed" --device "$device" --threads "$threads")
   local training=(python -m icefall_ext.bin.train_tone)
   local choices=(encoder conf frozen feature_layer train_seed)
+  local of_stage1=(speaker_scale tone_scale classifier_scale tone_loss init_from)
+  local losses=(--init-from "$init_from" --loss.speaker-scale "$speaker_scale" --loss.tone-scale "$tone_scale"
+    --loss.classifier-scale "$classifier_scale" --loss.kind "$tone_loss")
+  local taught=(--teacher "$teacher_folder" --teacher-avg "$avg" --distil.scale "$distil_scale")
 
-  if stage 6 "teacher: CTC through the whole encoder" --reads "$train_cuts" "$dev_cuts" $pretrained \
-    --options "${choices[@]}" teacher_epochs --writes "$teacher/epoch-$teacher_epochs.pt" "$teacher/config.yaml"; then
-    run "${training[@]}" --config "$conf/teacher.yaml" --part teacher --exp-dir "$teacher" \
-      --train.epochs "$teacher_epochs" "${shared[@]}"
+  if [ "$scheme" != stage1 ]; then
+    models+=(teacher)
+    trained+=("$teacher_folder/epoch-$teacher_epochs.pt")
+    if [ "$teacher" != train ]; then
+      if stage 6 "teacher: the one that was given" --reads "${trained[0]}" --options teacher; then :; fi
+    elif stage 6 "teacher: CTC through the whole encoder" --reads "$train_cuts" "$dev_cuts" $pretrained \
+      --options "${choices[@]}" teacher_epochs --writes "${trained[0]}" "$teacher_folder/config.yaml"; then
+      run "${training[@]}" --config "$conf/teacher.yaml" --part teacher --exp-dir "$teacher_folder" \
+        --train.epochs "$teacher_epochs" "${shared[@]}"
+    fi
+  elif stage 6 "teacher: left out" --options scheme; then
+    :
   fi
 
-  if stage 7 "stage 1: speaker-invariant, tone-aware middle blocks" --reads "$train_cuts" "$dev_cuts" $pretrained \
-    --options "${choices[@]}" stage1_epochs speaker_scale tone_scale classifier_scale tone_loss init_from \
-    --writes "$stage1/epoch-$stage1_epochs.pt" "$stage1/config.yaml"; then
-    run "${training[@]}" --config "$conf/stage1.yaml" --part stage1 --exp-dir "$stage1" --init-from "$init_from" \
-      --train.epochs "$stage1_epochs" --loss.speaker-scale "$speaker_scale" --loss.tone-scale "$tone_scale" \
-      --loss.classifier-scale "$classifier_scale" --loss.kind "$tone_loss" "${shared[@]}"
+  if [ "$scheme" != single ]; then
+    models+=(stage1)
+    trained+=("$stage1/epoch-$stage1_epochs.pt")
+    if stage 7 "stage 1: speaker-invariant, tone-aware middle blocks" --reads "$train_cuts" "$dev_cuts" $pretrained \
+      $earlier --options "${choices[@]}" stage1_epochs "${of_stage1[@]}" \
+      --writes "$stage1/epoch-$stage1_epochs.pt" "$stage1/config.yaml"; then
+      run "${training[@]}" --config "$conf/stage1.yaml" --part stage1 --exp-dir "$stage1" \
+        --train.epochs "$stage1_epochs" "${losses[@]}" "${shared[@]}"
+    fi
+  elif stage 7 "stage 1: left out" --options scheme; then
+    :
   fi
 
-  if stage 8 "stage 2: CTC and the teacher on the upper blocks" --reads "$train_cuts" "$dev_cuts" \
-    "$teacher/epoch-$teacher_epochs.pt" "$stage1/epoch-$stage1_epochs.pt" --options "${choices[@]}" stage2_epochs \
-    distil_scale avg --writes "$stage2/epoch-$stage2_epochs.pt" "$stage2/config.yaml"; then
-    run "${training[@]}" --config "$conf/stage2.yaml" --part stage2 --exp-dir "$stage2" --init-from "$stage1" \
-      --init-avg "$avg" --teacher "$teacher" --teacher-avg "$avg" --distil.scale "$distil_scale" \
-      --train.epochs "$stage2_epochs" "${shared[@]}"
-  fi
+  local last="$exp_dir/stage2/epoch-$stage2_epochs.pt" both=$((stage1_epochs + stage2_epochs))
+  case "$scheme" in
+    staged)
+      if stage 8 "stage 2: CTC and the teacher on the upper blocks" --reads "$train_cuts" "$dev_cuts" \
+        "${trained[@]}" --options "${choices[@]}" stage2_epochs distil_scale avg \
+        --writes "$last" "$exp_dir/stage2/config.yaml"; then
+        run "${training[@]}" --config "$conf/stage2.yaml" --part stage2 --exp-dir "$exp_dir/stage2" \
+          --init-from "$stage1" --init-avg "$avg" --train.epochs "$stage2_epochs" "${taught[@]}" "${shared[@]}"
+      fi
+      models+=(stage2) trained+=("$last") ;;
+    single)
+      last="$exp_dir/single/epoch-$both.pt"
+      if stage 8 "both stages' losses at once, in as many steps" --reads "$train_cuts" "$dev_cuts" $pretrained \
+        $earlier "${trained[@]}" --options "${choices[@]}" stage1_epochs stage2_epochs "${of_stage1[@]}" \
+        distil_scale avg --writes "$last" "$exp_dir/single/config.yaml"; then
+        run "${training[@]}" --config "$conf/single.yaml" --part single --exp-dir "$exp_dir/single" \
+          --stage-epochs "$stage1_epochs" "$stage2_epochs" "${losses[@]}" "${taught[@]}" "${shared[@]}"
+      fi
+      models+=(single) trained+=("$last") ;;
+    stage1)
+      if stage 8 "stage 2: left out" --options scheme; then :; fi ;;
+  esac
 
-  if stage 9 "score" --reads "$test_cuts" "$train_cuts" $pretrained "$teacher/epoch-$teacher_epochs.pt" \
-    "$stage1/epoch-$stage1_epochs.pt" "$stage2/epoch-$stage2_epochs.pt" --options avg feature_layer encoder \
-    --writes $(for_each "$exp_dir/{}/scores/words.json" before teacher stage1 stage2); then
+  if stage 9 "score and report" --reads "$test_cuts" "$train_cuts" $pretrained "${trained[@]}" \
+    --options avg feature_layer encoder scheme \
+    --writes $(for_each "$exp_dir/{}/scores/words.json" before "${models[@]}") "$exp_dir/report/index.html"; then
     local scoring=(python -m icefall_ext.bin.score_words --test-cuts "$test_cuts" --train-cuts "$train_cuts"
       --device "$device" --threads "$threads")
     say "before"
     run "${scoring[@]}" --encoder.source "$source" --feature-layer "$feature_layer" --out-dir "$exp_dir/before/scores"
-    for name in teacher stage1 stage2; do
+    for place in "${!models[@]}"; do
+      name="${models[$place]}"
       say "$name"
-      run "${scoring[@]}" --exp-dir "$exp_dir/$name" --avg "$avg" --out-dir "$exp_dir/$name/scores"
+      run "${scoring[@]}" --exp-dir "${trained[$place]%/*}" --avg "$avg" --out-dir "$exp_dir/$name/scores"
     done
+    run python -m icefall_ext.bin.report --exp-dir "$exp_dir"
   fi
   set +f
 }

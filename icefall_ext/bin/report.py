@@ -1,4 +1,5 @@
-"""One HTML page of an experiment: results, curves, tone confusion, errors, and every utterance with its audio.
+"""One HTML page of an experiment: results, curves, tone confusion, errors, and every utterance with its audio; of
+models of isolated words their scores and the pictures of their embeddings.
 
 The page needs no network and no other file. Folders that hold no result yet give a page that says what is missing.
 """
@@ -72,6 +73,8 @@ def clips_of(cfg: Config, experiment: Experiment, listed: list[Listed], cuts: di
 
 
 def summary(experiment: Experiment, listed: list[Listed], clips: Clips, out: Path) -> str:
+    if experiment.words and not experiment.results:
+        return f"{out.stat().st_size / 1e6:.1f} MB, {len(experiment.words):,} models of words with their pictures"
     utterances = len({row[0] for one in listed for row in one.rows})
     return (
         f"{out.stat().st_size / 1e6:.1f} MB, {len(experiment.results):,} systems, {utterances:,} utterances,"

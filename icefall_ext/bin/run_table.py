@@ -19,13 +19,14 @@ from icefall_ext.data_dir import DataDir
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import read_jsonl, write_text
 from icefall_ext.parallel import cores
-from icefall_ext.score.confidence import bootstrap
 from icefall_ext.score.inputs import read_manifest
-from icefall_ext.score.paper_tables.definition import Paper, Table, read_definitions
+from icefall_ext.score.paper_tables.definition import Definitions, Table, read_definitions
+from icefall_ext.score.paper_tables.figures import Figures, Outcome
 from icefall_ext.score.paper_tables.plan import Asked, Plan, Run, plan
-from icefall_ext.score.paper_tables.results import MEASURES, Outcome, Outcomes, read_outcome, stop_unless_one_test_set
+from icefall_ext.score.paper_tables.recognition import Recognition
 from icefall_ext.score.paper_tables.section import Conditions, put_section, section
 from icefall_ext.score.paper_tables.side_by_side import Ended, run_side_by_side
+from icefall_ext.score.paper_tables.words import Words
 
 
 @dataclass
@@ -33,14 +34,14 @@ class Config:
     table: str = required("its name in --definitions")
     definitions: Path = required("tables.yaml of the recipe")
     data_dir: Path = required("what stages 0 to 4 wrote")
-    corpus: str = required("name of the corpus")
+    corpus: str = required("name of the corpus, in the definitions and in the results")
     encoder: str = required("of rows that do not name one")
     exp_dir: Path = required("the runs go below it, into table-runs/")
     results: Path = required("RESULTS.md")
     conf: str = required("settings of the training; named in the results")
-    phase1_epochs: int = option(0, "named in the results")
-    phase2_epochs: int = option(0, "named in the results")
-    source_hours: float = option(0.0, "named in the results, of encoders that are pre-trained here")
+    files: str = option("", "what its manifests are called by, if not by the name of the corpus")
+    epochs: list[str] = option([], "NAME=NUMBER, of what the rows are trained on; named in the results")
+    pretrained: str = option("", "on what encoders are pre-trained here; named in the results")
     seeds: int = option(3, "runs of each row, with the seeds 1, 2, ...")
     processes: int = option(1, "of each run")
     jobs: int = option(0, "runs side by side; 0: as many as there are GPUs, or else cores, for their processes")
@@ -51,28 +52,47 @@ class Config:
 
 def main(cfg: Config) -> int:
     definitions = read_definitions(cfg.definitions)
-    table, asked = definitions.table(cfg.table), Asked.of(cfg.command)
-    check(cfg, table, asked)
+    table = definitions.table(cfg.table, cfg.corpus)
+    asked = Asked.of(cfg.command, definitions.always)
+    figures = check(cfg, definitions, table, asked)
     if cfg.check_only:
         return 0
-    both_phases = cfg.phase1_epochs + cfg.phase2_epochs
-    planned = plan(table, definitions.defaults, asked, cfg.corpus, cfg.encoder, both_phases, cfg.exp_dir, cfg.seeds)
-    places = environments(cfg)
-    ended = run_all(planned, places, asked)
+    all_epochs = sum(epochs_of(cfg).values())
+    planned = plan(table, definitions, asked, cfg.corpus, cfg.encoder, all_epochs, cfg.exp_dir, cfg.seeds)
+    ended = run_all(planned, environments(cfg), figures)
     failed = {one.job.name for one in ended if one.status}
-    outcomes = {run: read_outcome(run.folder, asked.method, table.also)
-                for run in planned.runs if run.job.name not in failed}
-    text = write_up(cfg, table, definitions.paper, outcomes, asked, planned) if outcomes else ""
+    outcomes = {run: figures.read(run.folder, run.row) for run in planned.runs if run.job.name not in failed}
+    text = write_up(cfg, definitions, table, figures, outcomes, asked, planned) if outcomes else ""
     return conclude(cfg, text, [one for one in ended if one.status])
 
 
-def check(cfg: Config, table: Table, asked: Asked) -> None:
+def check(cfg: Config, definitions: Definitions, table: Table, asked: Asked) -> Figures:
     if cfg.seeds < 1 or cfg.jobs < 0:
         raise UsageError(f"--seeds {cfg.seeds}: at least 1; --jobs {cfg.jobs}: 0 or more")
-    unknown = [name for name in table.also if name not in MEASURES]
-    if unknown:
-        raise UsageError(f"{cfg.definitions}: also: {unknown[0]} is none of {', '.join(MEASURES)}")
+    epochs_of(cfg)
     asked.check(cfg.table, table, cfg.corpus)
+    try:
+        return figures_of(definitions, table, asked)
+    except UsageError as error:
+        if not str(error).startswith("--"):  # not the command line but the file is wrong
+            raise UsageError(f"{cfg.definitions}: table {cfg.table}: {error}") from None
+        raise
+
+
+def figures_of(definitions: Definitions, table: Table, asked: Asked) -> Figures:
+    if definitions.figures == "recognition":
+        return Recognition(table.also, asked.value("methods"))
+    if definitions.figures == "words":
+        return Words(table.also)
+    raise UsageError(f"figures: {definitions.figures}: has to be recognition or words")
+
+
+def epochs_of(cfg: Config) -> dict[str, int]:
+    pairs = [text.rpartition("=") for text in cfg.epochs]
+    wrong = [text for text, (name, _, number) in zip(cfg.epochs, pairs) if not name or not number.isdecimal()]
+    if wrong:
+        raise UsageError(f"--epochs {wrong[0]}: has to be a name, =, and a number")
+    return {name: int(number) for name, _, number in pairs}
 
 
 def environments(cfg: Config) -> list[dict[str, str]]:
@@ -93,31 +113,31 @@ def visible_gpus() -> list[str]:
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
-def run_all(planned: Plan, places: list[dict[str, str]], asked: Asked) -> list[Ended]:
-    jobs = planned.jobs
-    before = f" after {', '.join(job.name for job in planned.encoders)}" if planned.encoders else ""
-    console.says(f"{len(planned.runs)} runs{before}, {len(places)} side by side; logs: "
+def run_all(planned: Plan, places: list[dict[str, str]], figures: Figures) -> list[Ended]:
+    jobs, names = planned.jobs, [job.name for of_name in planned.shared.values() for job in of_name]
+    before = f" and what they begin from ({', '.join(names)})" if names else ""
+    console.says(f"{len(jobs) - len(names)} runs{before}, {len(places)} side by side; logs: "
                  f"{planned.runs[0].folder.parent}/*.log")
     times: list[float] = []
-    folder_of = {run.job.name: run.folder for run in planned.runs}
+    row_of = {run.job.name: run for run in reversed(planned.runs)}  # of several the first
     done = 0
 
     def on_end(ended: Ended) -> None:
         nonlocal done
         done += 1
         what = ended.why if ended.status else f"done in {ended.seconds:.0f} s"
-        if not ended.status and ended.job.name in folder_of:
+        if not ended.status and ended.job.name in row_of:
             times.append(ended.seconds)
-            what += f", {error_rate_in(folder_of[ended.job.name], asked.method)}"
+            what += f", {figure_of(row_of[ended.job.name], figures)}"
         left = still_to_go(times, len(jobs) - done, len(places))
         console.says(f"{time.strftime('%H:%M:%S')} {ended.job.name}  {what}  ({done} of {len(jobs)}{left})")
 
     return run_side_by_side(jobs, places, on_end)
 
 
-def error_rate_in(folder: Path, method: str) -> str:
+def figure_of(run: Run, figures: Figures) -> str:
     try:
-        return f"strict CER {read_outcome(folder, method, ()).percent:.2f} %"
+        return figures.in_short(figures.read(run.folder, run.row))
     except UserError as error:  # which the end will raise again, when the others are done
         return f"but {error}"
 
@@ -130,39 +150,39 @@ def still_to_go(times: list[float], jobs: int, side_by_side: int) -> str:
     return f", about {math.ceil(sum(real) / len(real) * jobs / min(side_by_side, jobs) / 60)} min to go"
 
 
-def write_up(cfg: Config, table: Table, paper: Paper, outcomes: dict[Run, Outcome], asked: Asked, planned: Plan) -> str:
-    rows = {
-        row.name: Outcomes({run.seed: outcome for run, outcome in outcomes.items() if run.row is row})
+def write_up(
+    cfg: Config, definitions: Definitions, table: Table, figures: Figures, outcomes: dict[Run, Outcome], asked: Asked,
+    planned: Plan,
+) -> str:
+    seeds_of = {
+        row.name: {run.seed: outcome for run, outcome in outcomes.items() if run.row is row}
         for row in table.rows if any(run.row is row for run in outcomes)
     }  # fmt: skip
-    stop_unless_one_test_set(rows)
-    data = DataDir(cfg.data_dir, cfg.corpus)
+    data = DataDir(cfg.data_dir, cfg.files or cfg.corpus)
     speaker_of = {id: entry.speaker for id, entry in read_manifest(data.cuts("test")).items()}
-    draws = bootstrap(next(iter(rows.values())).first.ids, speaker_of)
-    conditions = conditions_of(cfg, data, draws.what, {s for s in speaker_of.values() if s}, asked, planned)
-    missing = [run.job.name for run in planned.runs if run not in outcomes]
-    return section(cfg.table, table, paper, rows, draws, conditions, missing)
-
-
-def conditions_of(
-    cfg: Config, data: DataDir, drawn: str, speakers: set[str], asked: Asked, planned: Plan
-) -> Conditions:
-    training = list(read_jsonl(data.prepared_supervisions("train")))
-    unseen = speakers and speakers.isdisjoint({item.get("speaker") for item in training})
-    pretrained = ""
-    if planned.encoders:
-        pretrained = (f"Encoders were pre-trained here on {cfg.source_hours:g} h of their language, once for all "
-                      "seeds, which differ in the weights and batches of fine-tuning.")
-    return Conditions(
+    columns = figures.columns(seeds_of, table.rows[0].name, speaker_of)
+    training = list(read_jsonl(learnt_from(data)))
+    trained = {item.get("speaker") for item in training}
+    speakers = figures.tested({speaker for speaker in speaker_of.values() if speaker}, trained)
+    conditions = Conditions(
         corpus=cfg.corpus,
         hours=sum(item["duration"] for item in training) / 3600,
-        speakers=f"{len(speakers)} {'unseen ' if unseen else ''}speakers" if speakers else drawn,
+        speakers=f"{len(speakers)} {'unseen ' if speakers.isdisjoint(trained) else ''}speakers" if speakers
+        else columns.speakers,
         conf=Path(cfg.conf).name,
-        phase1_epochs=cfg.phase1_epochs,
-        phase2_epochs=cfg.phase2_epochs,
-        pretrained=pretrained,
+        epochs=epochs_of(cfg),
+        pretrained=f"Encoders were pre-trained here {cfg.pretrained}, once for all seeds, which differ in the weights "
+        "and batches of fine-tuning." if "encoder" in planned.shared else "",
         command=shlex.join(asked.as_typed()),
-    )
+    )  # fmt: skip
+    missing = dict.fromkeys(run.job.name for run in planned.runs if run not in outcomes)
+    return section(cfg.table, table, definitions.paper, seeds_of, columns, conditions, list(missing))
+
+
+def learnt_from(data: DataDir) -> Path:
+    """The training part, after the text stage where the recipe has one."""
+    prepared = data.prepared_supervisions("train")
+    return prepared if prepared.is_file() else data.supervisions("train")
 
 
 def conclude(cfg: Config, text: str, failed: list[Ended]) -> int:

@@ -3,7 +3,7 @@
     --part teacher   CTC through the whole encoder, on data as it comes
     --part stage1    blocks K+1..L with the contrastive losses and the tone classifier, on bases x tones x genders
     --part stage2    blocks L+1.. and the CTC head, beside a teacher; --init-from is what stage 1 made
-    --part single    both stages' losses at once, for comparison
+    --part single    both stages' losses at once, for comparison; with --stage-epochs in as many steps as the two take
 
 The same command continues a training that was stopped. Temperatures, weights and rates are our defaults: the paper's
 are not published.
@@ -41,6 +41,9 @@ class Config:
     valid_cuts: Path = required("cuts of isolated words to watch progress on")
     init_from: str = option("", "folder of an earlier training to begin with; its heads too, for the same labels")
     teacher: str = option("", "stage2, single: folder of the teacher; none: CTC alone")
+    stage_epochs: list[int] = option(
+        [], "single: epochs of stages 1 and 2; as many steps, of --shape and of --batch, are taken in as many epochs"
+    )
     teacher_avg: int = option(1, "average the teacher over so many of its last epochs")
     init_avg: int = option(1, "average the earlier training over so many of its last epochs")
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one")
@@ -62,6 +65,8 @@ MAY_CHANGE = ("exp_dir", "device", "threads", "workers", "encoder.weights_dir",
 
 def main(cfg: Config) -> None:
     check(cfg)
+    if cfg.stage_epochs:
+        cfg.train.epochs = sum(cfg.stage_epochs)
     stop_at_once_when_asked()
     import torch
 
@@ -118,6 +123,13 @@ def check(cfg: Config) -> None:
         raise UsageError("--part stage2: needs --init-from, the folder of stage 1")
     if cfg.teacher and cfg.part not in ("stage2", "single"):
         raise UsageError(f"--teacher {cfg.teacher}: --part {cfg.part} has none; leave it out")
+    if cfg.stage_epochs:
+        shown = f"--stage-epochs {' '.join(map(str, cfg.stage_epochs))}"
+        if cfg.part != "single" or len(cfg.stage_epochs) != 2 or min(cfg.stage_epochs) < 1:
+            raise UsageError(f"{shown}: two numbers from 1 on, and for --part single alone")
+        if cfg.train.accumulate != 1:
+            raise UsageError(f"{shown}: matches steps of one batch each; --train.accumulate {cfg.train.accumulate} "
+                             "has to be 1")
 
 
 def build_model(cfg: Config, labels: Labels) -> WordModel:
@@ -178,12 +190,15 @@ def both(train: WordSet, valid: WordSet):
 
 def build_data(cfg: Config, train: WordSet, valid: WordSet, world: World):
     from icefall_ext.train.trainer import TrainingData
-    from icefall_ext.train.word_training import WordData
+    from icefall_ext.train.word_training import MatchedWordData, WordData
 
     common = (train.index, valid.index, cfg.batch, cfg.workers, world)
     if cfg.part in ("teacher", "stage2"):
         return TrainingData(*common)
-    return WordData(*common, shape=cfg.shape, train_items=train.items, valid_items=valid.items)
+    words = {"shape": cfg.shape, "train_items": train.items, "valid_items": valid.items}
+    if cfg.stage_epochs:
+        return MatchedWordData(*common, **words, stage_epochs=tuple(cfg.stage_epochs))
+    return WordData(*common, **words)
 
 
 def say_what_learns(model: WordModel) -> None:

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from icefall_ext import console
+from icefall_ext.data.batches import epoch_batches
 from icefall_ext.data.index import CutIndex
 from icefall_ext.encoders.spec import Architecture, EncoderConfig
 from icefall_ext.encoders.speech_encoder import SpeechEncoder
@@ -82,6 +84,32 @@ class WordData(TrainingData):
         if self.valid is None:
             return []
         return word_batches(self.valid_items, self.shape, 0, 0, self.world.size)[self.world.rank :: self.world.size]
+
+
+@dataclass
+class MatchedWordData(WordData):
+    """As many steps as stage 1 and stage 2 take in so many epochs each, of stage 1's batches dealt round and round.
+
+    They are cut into as many epochs as the two stages have, so that checkpoints, rates and averages are as often."""
+
+    stage_epochs: tuple[int, int] = (0, 0)
+
+    def all_batches(self, seed: int, epoch: int) -> list[np.ndarray]:
+        total, epochs = self.steps(seed), sum(self.stage_epochs)
+        start, end = (total * number // epochs * self.world.size for number in (epoch - 1, epoch))
+        dealt: list[np.ndarray] = []
+        for number in count(1):
+            if len(dealt) >= end:
+                return dealt[start:end]
+            dealt += super().all_batches(seed, number)
+
+    def steps(self, seed: int) -> int:
+        """Of the two stages on the same data with the same seed."""
+        first, second = self.stage_epochs
+        batches = sum(len(super(MatchedWordData, self).all_batches(seed, epoch)) for epoch in range(1, first + 1))
+        of_stage2 = (self.train.durations, self.train.token_counts, self.limits, seed)
+        batches += sum(len(epoch_batches(*of_stage2, epoch, self.world.size)) for epoch in range(1, second + 1))
+        return batches // self.world.size
 
 
 def check_pairs(words: WordSet, batches: Sequence[np.ndarray], losses: ToneLossConfig, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def workplace(tmp_path_factory) -> Path:
     conf = folder / "conf"
     conf.mkdir()
     files = {"encoder.yaml": ENCODER, "budget.sh": BUDGET, **dict.fromkeys(
-        ("teacher.yaml", "stage1.yaml", "stage2.yaml"), LOOP)}
+        ("teacher.yaml", "stage1.yaml", "stage2.yaml", "single.yaml"), LOOP)}
     for name, content in files.items():
         (conf / name).write_text(content, encoding="utf-8")
     return folder
@@ -69,6 +70,23 @@ def test_the_whole_recipe_ends_with_scores_of_every_model(done):
         assert set(scores["sets"]) == {"seen", "unseen"} and scores["feature_layer"] == 1
         assert (folder / f"exp/{name}/scores/words.png").is_file()
         assert ("errors" in scores["sets"]["unseen"]) == (name in ("teacher", "stage2"))
+    page = (folder / "exp/report/index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,iVBOR") == 4 and "src=\"http" not in page
+
+
+def test_the_jobs_of_a_cluster_wait_for_what_they_read(workplace):
+    result = run(workplace, "--cluster", "slurm", "--dry-run", "--gpus-per-node", "1")
+    assert result.returncode == 0, result.stderr
+    jobs = result.stdout.split("# sbatch")[1:]
+    found = {}
+    for job in jobs:
+        first, *lines = job.splitlines()
+        (number,) = re.findall(r"^run_job (\d)", job, flags=re.M)
+        found[int(number)] = re.findall(r"<job of stage (\d)>", first), "#SBATCH --gpus-per-node=1" in lines
+    assert found == {
+        0: ([], False), 1: (["0"], False), 4: (["1"], False), 5: (["4"], True), 6: (["4", "5"], True),
+        7: (["4", "5", "6"], True), 8: (["4", "5", "6", "7"], True), 9: (["4", "5", "6", "7", "8"], True),
+    }  # fmt: skip
 
 
 def test_a_second_run_does_nothing(done):
@@ -78,9 +96,47 @@ def test_a_second_run_does_nothing(done):
     assert result.stdout.count("up to date") == 8
 
 
+def test_all_losses_at_once_take_a_teacher_that_was_given_and_leave_stage_1_out(done):
+    folder, _ = done
+    single = ["--exp-dir", str(folder / "single"), "--scheme", "single", "--encoder", str(folder / "exp/encoder"),
+              "--teacher", str(folder / "exp/teacher"), "--frozen", "0", "--stage", "5"]
+    result = run(folder, *single)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert (folder / "single/single/epoch-2.pt").is_file() and not (folder / "single/stage1").exists()
+    scored = {path.parts[-3] for path in (folder / "single").glob("*/scores/words.json")}
+    assert scored == {"before", "teacher", "single"}
+
+
+def test_a_table_matches_steps_and_writes_its_section(done):
+    """Real runs of all four rows: two trainings, and what a teacher and a model before training are."""
+    folder, _ = done
+    places = ["--encoder", "random:tiny-mel", "--results", str(folder / "RESULTS.md"), "--jobs", "1", "--seeds", "1"]
+    result = run(folder, *places, "--table", "staged", "--stage", "5", "--stage1-epochs", "2")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    text = (folder / "RESULTS.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+    found = [dict(zip(header, row)) for row in rows]
+    assert [row["row"].split(",")[0] for row in found] == [
+        "stage 1", "all losses at once", "teacher", "before"]  # fmt: skip
+    steps = [row["steps"] for row in found]
+    assert steps[0] == steps[1] != "-" and steps[2:] == ["-", "-"]
+    assert all(float(row["WER %, base and tone"]) > 0 for row in found[:3]) and found[3]["WER %, base and tone"] == "-"
+    assert all(0 <= float(row["Top-1"]) <= 1 for row in found)
+    assert {row["corpus, test set"] for row in found} == {"mini-mandarin-0.0h, 2 unseen speakers"}
+    assert "2 epochs of stage 1" in " ".join(text.split())
+    assert sorted(path.name for path in (folder / "exp/table-runs").iterdir() if path.is_dir()) == [
+        "scheme-single-stage1_epochs-2-seed1", "stage1_epochs-2-seed1"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--vocab-size", "300"], "--vocab-size: unknown option (see --help)"),
+        (["--frozen", "none"], "--frozen none: must be auto or a whole number"),
+        (["--cluster", "slurm", "--num-nodes", "2"], "a training of sita is one process, on one GPU at most"),
+        (["--table", "2"], "--table 2: must be one of none, ablation, layers, staged, loss, transfer"),
+        (["--table", "loss", "--tone-loss", "margin"], "--tone-loss margin: table loss sets that for its rows"),
         (["--corpus", "tat", "--corpus-dir", "."], "sita learns from isolated words; take mini, words or tone_perfect"),
         (["--conf", "no/such"], "no such folder; there is: mini paper"),
         (["--tone-loss", "hinge"], "--tone-loss hinge: must be one of infonce, margin"),

@@ -94,7 +94,8 @@ def test_documents_name_only_files_programs_and_options_that_exist(page):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
     commands = re.findall(r"^(\./run\.sh|\./prepare\.sh|python -m [\w.]+)\b([^#\n]*)", text, flags=re.M)
     for program, arguments in commands:
-        known = help_of(program)
+        recipe = re.match(r" --recipe \w+", arguments)  # which has options of its own
+        known = help_of(program + (recipe[0] if recipe else ""))
         for option in re.findall(r"(--[a-z-]+)", arguments):
             assert f"{option} " in known, f"{page.name}: {program} has no {option}"
 

@@ -23,7 +23,7 @@ from icefall_ext.score.report.audio import make_clips, read_cuts
 from icefall_ext.score.report.curves import Line, chart, thinned, ticks
 from icefall_ext.score.report.markup import embedded_json, tag
 from icefall_ext.score.report.metrics import read_metrics
-from tests.report_toys import EVIL, HANLO, SUFFIX, cuts_of, experiment, recogs, run_folder, run_score
+from tests.report_toys import EVIL, HANLO, SUFFIX, cuts_of, experiment, recogs, run_folder, run_score, words_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -351,3 +351,43 @@ def test_elements_escape_text_and_attributes_and_json_cannot_end_its_script():
 def test_the_program_starts_without_torch_or_lhotse():
     code = "import sys, icefall_ext.bin.report; print({'torch', 'lhotse', 'soundfile'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "set()\n"
+
+
+# Models of isolated words
+
+
+@pytest.fixture
+def words(tmp_path) -> Path:
+    exp = tmp_path / "sita-mini"
+    words_of(exp / "stage2", 0.675, errors=True, batches=20)
+    words_of(exp / "before", 0.01)
+    words_of(exp / "table-runs/other/stage1", 0.9)
+    return exp
+
+
+def test_models_of_words_stand_side_by_side_with_their_pictures_in_the_page(words):
+    page = report(words)
+    unseen = page.text[page.text.index("Speakers who are in no training") : page.text.index("Speakers of the training")]
+    before, stage2 = unseen.index("before2168"), unseen.index("stage22168")  # model, block, recordings, gallery
+    assert before < stage2 and "0.5000.7500.0100.250-" in unseen[before:stage2], "no figure over no pairs"
+    assert "0.6750.250-51.230.020.0-0.625 (0.500)" in unseen[stage2:]
+    pictures = [attributes["src"] for name, attributes in page.tags if name == "img"]
+    shown = [base64.b64decode(source.removeprefix("data:image/png;base64,")) for source in pictures]
+    assert shown == [b"\x89PNG of before", b"\x89PNG of stage2"], "and none of a table's runs"
+    assert "stage2, unseen speakers" in page.text and "51.2" in page.text
+    assert hidden_sections(page) == {"results", "tones", "errors", "utterances"}
+    assert "There is no result yet" not in page.text
+
+
+def test_an_experiment_without_words_hides_their_part(scored):
+    assert hidden_sections(report(scored)) == {"words"}
+
+
+def hidden_sections(page: Page) -> set[str]:
+    return {attributes["id"] for name, attributes in page.tags if name == "section" and "hidden" in attributes}
+
+
+def test_damaged_scores_of_words_are_a_gap(words):
+    (words / "before/scores/words.json").write_text('{"sets": []}')
+    page = report(words)
+    assert "before/scores/words.json is damaged and is left out" in page.text and "stage22168" in page.text

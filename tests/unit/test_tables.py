@@ -21,46 +21,65 @@ from icefall_ext.files import open_jsonl_for_writing
 from icefall_ext.score.confidence import bootstrap
 from icefall_ext.score.icefall_files import Recog, write_recogs
 from icefall_ext.score.paper_tables.definition import Paper, Row, Table, read_definitions
-from icefall_ext.score.paper_tables.plan import METHOD, Asked, plan
-from icefall_ext.score.paper_tables.results import MEASURES, Outcome, Outcomes
+from icefall_ext.score.paper_tables.plan import Asked, plan
+from icefall_ext.score.paper_tables.recognition import MEASURES, Outcome, Recognition, read_outcome
 from icefall_ext.score.paper_tables.section import Conditions, put_section, section
 from icefall_ext.score.paper_tables.side_by_side import LEFT_OUT, Job, run_side_by_side
 
 ROOT = Path(__file__).parents[2]
 TABLES = ROOT / "egs/clift/tables.yaml"
 DEFINITIONS = read_definitions(TABLES)
+BY_RECIPE = {"clift": DEFINITIONS, "sita": read_definitions(ROOT / "egs/sita/tables.yaml")}
 IDS = [f"u{number}" for number in range(6)]
+METHOD = DEFINITIONS.always["methods"]
 SPEAKERS = {id: f"s{number // 2}" for number, id in enumerate(IDS)}
 
 
 # What tables.yaml says
 
 
+def help_of(recipe: str) -> str:
+    command = ["./run.sh", "--recipe", recipe, "--help"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture(scope="module")
 def help_text():
-    return subprocess.run(["./run.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return help_of("clift")
 
 
-@pytest.mark.parametrize("name", DEFINITIONS.tables)
-def test_every_row_uses_options_and_values_that_run_sh_has(name, help_text):
-    table = DEFINITIONS.tables[name]
-    assert len({row.name for row in table.rows}) == len(table.rows) >= 2
-    assert set(table.also) <= MEASURES.keys()
-    for corpus in ("mini", "tat"):
+CORPORA = {"clift": ("mini", "tat"), "sita": ("mini-taiwanese", "mini-mandarin", "words")}
+ALL_TABLES = [(recipe, name) for recipe, definitions in BY_RECIPE.items() for name in definitions.tables]
+
+
+@pytest.mark.parametrize(("recipe", "name"), ALL_TABLES)
+def test_every_row_uses_options_and_values_that_run_sh_has(recipe, name):
+    definitions, text = BY_RECIPE[recipe], help_of(recipe)
+    assert len({row.name for row in definitions.tables[name].rows}) == len(definitions.tables[name].rows) >= 2
+    for corpus in CORPORA[recipe]:
+        if (recipe, name, corpus) == ("sita", "transfer", "words"):
+            with pytest.raises(UserError, match="table transfer: nothing to compare on words; its rows are for mini"):
+                definitions.table(name, corpus)
+            continue
+        table = definitions.table(name, corpus)
+        run_table.figures_of(definitions, table, Asked("./run.sh", {}, definitions.always))  # knows what is in `also`
         rows = [row.options_for(corpus) for row in table.rows]
-        assert len({(*options.items(), row.longer) for options, row in zip(rows, table.rows)}) == len(rows), "the same"
+        systems = {(*options.items(), row.longer, row.model) for options, row in zip(rows, table.rows)}
+        assert len(systems) == len(rows), "the same"
         assert len({frozenset(options) for options in rows}) == 1, "a row leaves open what another one sets"
-        command = Asked("./run.sh", {"corpus": corpus, "corpus_dir": "."}).command
-        for options in rows:
+        given = {"recipe": recipe, "corpus": corpus.partition("-")[0], "corpus_dir": "."}
+        command = Asked("./run.sh", given, definitions.always).command
+        for options in {tuple(options.items()): options for options in rows}.values():
             for option in options:
-                assert f"  --{option.replace('_', '-')} " in help_text
+                assert f"  --{option.replace('_', '-')} " in text
             # What bash makes of the values, without running anything.
             result = subprocess.run([*command(options), "--list-stages"], cwd=ROOT, capture_output=True, text=True)
             assert result.returncode == 0, result.stderr
 
 
-def test_run_sh_offers_the_tables_of_the_file(help_text):
-    assert f"(none, {', '.join(DEFINITIONS.tables)}; default none)" in help_text
+@pytest.mark.parametrize("recipe", BY_RECIPE)
+def test_run_sh_offers_the_tables_of_the_file(recipe):
+    assert f"(none, {', '.join(BY_RECIPE[recipe].tables)}; default none)" in help_of(recipe)
 
 
 def test_encoders_of_the_mini_corpus_are_those_that_its_settings_pre_train():
@@ -87,12 +106,16 @@ def test_a_wrong_key_in_the_file_is_one_line(tmp_path):
         ("3", {"train_seed": "5"}, "--train-seed 5"),
         ("3", {"stop_stage": "7"}, "--stop-stage 7"),
         ("3", {"stage": "7"}, "--stage 7"),
-        ("3", {"methods": "greedy_search,fast_beam_search"}, "compares rows by one method"),
     ],
 )
 def test_options_that_contradict_a_table_are_refused(table, given, message):
     with pytest.raises(UserError, match=re.escape(message)):
         Asked("./run.sh", given).check(table, DEFINITIONS.tables[table], "mini")
+
+
+def test_a_table_compares_rows_by_one_method():
+    with pytest.raises(UserError, match="fast_beam_search: a table compares rows by one method"):
+        run_table.main(config(Path("."), command=["./run.sh", "--methods", "greedy_search,fast_beam_search"]))
 
 
 def test_options_that_agree_with_a_table_or_have_nothing_to_do_with_it_are_taken():
@@ -101,8 +124,9 @@ def test_options_that_agree_with_a_table_or_have_nothing_to_do_with_it_are_taken
 
 
 def planned(name="2", corpus="mini", encoder="tonal", seeds=2, **given):
-    asked = Asked.of(["./run.sh", *(word for k, v in given.items() for word in (f"--{k.replace('_', '-')}", v))])
-    return plan(DEFINITIONS.tables[name], DEFINITIONS.defaults, asked, corpus, encoder, 16, Path("exp/x"), seeds)
+    words = ["./run.sh", *(word for k, v in given.items() for word in (f"--{k.replace('_', '-')}", v))]
+    asked = Asked.of(words, DEFINITIONS.always)
+    return plan(DEFINITIONS.table(name, corpus), DEFINITIONS, asked, corpus, encoder, 16, Path("exp/x"), seeds)
 
 
 def options_of(job: Job) -> dict[str, str]:
@@ -111,12 +135,12 @@ def options_of(job: Job) -> dict[str, str]:
 
 def test_each_language_is_pre_trained_once_and_only_the_rows_that_need_it_wait():
     made = planned()
-    assert [job.name for job in made.encoders] == ["encoder-tonal", "encoder-nontonal"]
+    assert [job.name for job in made.shared["encoder"]] == ["encoder-tonal", "encoder-nontonal"]
     systems = ["phases-direct" + encoder for encoder in ("", "-encoder-nontonal", "-encoder-random_mel-mini")]
     assert [run.job.name for run in made.runs] == [f"{system}-seed{seed}" for seed in (1, 2) for system in systems]
-    assert [run.job.after for run in made.runs[:3]] == ["encoder-tonal", "encoder-nontonal", ""]
-    assert options_of(made.runs[0].job)["--encoder"] == options_of(made.encoders[0])["--exp-dir"] + "/encoder"
-    assert options_of(made.encoders[0])["--stop-stage"] == "5"
+    assert [run.job.after for run in made.runs[:3]] == [("encoder-tonal",), ("encoder-nontonal",), ()]
+    assert options_of(made.runs[0].job)["--encoder"] == options_of(made.jobs[0])["--exp-dir"] + "/encoder"
+    assert options_of(made.jobs[0])["--stop-stage"] == "5"
 
 
 def test_a_run_has_its_own_folder_and_seed_one_thread_and_what_was_given():
@@ -145,17 +169,21 @@ def test_the_row_of_equal_length_has_the_epochs_of_both_phases():
     assert {options_of(run.job)["--phase2-epochs"] for run in others} == {"10"}
 
 
-def test_the_defaults_of_the_tables_are_those_of_run_sh(help_text):
-    given = {option for table in DEFINITIONS.tables.values() for row in table.rows for option in row.options}
-    assert given == DEFINITIONS.defaults.keys()
-    for option, value in DEFINITIONS.defaults.items():
-        (line,) = (line for line in help_text.splitlines() if f"  --{option.replace('_', '-')} " in line)
-        assert line.endswith(f"default {value})"), line
+@pytest.mark.parametrize("recipe", BY_RECIPE)
+def test_the_defaults_of_the_tables_are_those_of_run_sh(recipe):
+    definitions, text = BY_RECIPE[recipe], help_of(recipe)
+    rows = [row for table in definitions.tables.values() for row in table.rows]
+    given = {option for row in rows for options in (row.options, *row.by_corpus.values()) for option in options}
+    shared = {one.option for one in definitions.shared.values()}
+    assert given - {"encoder"} <= definitions.defaults.keys() <= given | shared
+    for option, value in definitions.defaults.items():
+        (line,) = (line for line in text.splitlines() if f"  --{option.replace('_', '-')} " in line)
+        assert line.endswith(f"default {value})") if value else "default" not in line, line
 
 
 def test_published_encoders_are_named_and_nothing_is_pre_trained():
     made = planned(corpus="tat", encoder="chinese-hubert-base")
-    assert made.encoders == []
+    assert made.shared == {}
     assert [options_of(run.job)["--encoder"] for run in made.runs[:3]] == [
         "chinese-hubert-base", "hubert-base-ls960", "random:hubert-base"]  # fmt: skip
 
@@ -185,7 +213,7 @@ def test_on_cores_each_run_has_one_thread(monkeypatch):
 
 
 def shell(name: str, script: str, folder: Path, after: str = "") -> Job:
-    return Job(name, ["bash", "-c", script], folder / f"{name}.log", after)
+    return Job(name, ["bash", "-c", script], folder / f"{name}.log", (after,) if after else ())
 
 
 def test_one_that_fails_is_named_with_its_last_words_and_the_others_go_on(tmp_path):
@@ -247,21 +275,22 @@ def is_running(pid: int) -> bool:
 
 # What is written
 
-CONDITIONS = Conditions("mini", 2.02, "20 unseen speakers", "mini", 6, 10, "", "./run.sh --table 3 | x")
-PAPER = Paper("A paper", "TAT-MOE", "tat", 20, 40)
+CONDITIONS = Conditions("mini", 2.02, "20 unseen speakers", "mini", {"phase 1": 6, "Han-Lo": 10}, "",
+                        "./run.sh --table 3 | x")
+PAPER = Paper("A paper", "TAT-MOE", "tat", {"phase 1": 20, "Han-Lo": 40})
 TWO_ROWS = Table("a | b", "Is it?", [Row("a", "row a", {"phases": "two"}, paper="22.41"), Row("b", "row b")],
                  ["phase1-syllable"])
 
 
-def outcomes(*errors: list[int], syllable: float | None = 5.0) -> Outcomes:
+def outcomes(*errors: list[int], syllable: float | None = 5.0) -> dict[int, Outcome]:
     units = np.full(len(IDS), 10)
-    return Outcomes({seed: Outcome(IDS, np.array(wrong), units, {"phase1-syllable": syllable}, f"c{seed}")
-                     for seed, wrong in enumerate(errors, start=1)})
+    return {seed: Outcome(IDS, np.array(wrong), units, {"phase1-syllable": syllable}, f"c{seed}")
+            for seed, wrong in enumerate(errors, start=1)}
 
 
 def written(rows, missing=(), conditions=CONDITIONS) -> str:
-    draws = bootstrap(IDS, SPEAKERS)
-    return section("3", TWO_ROWS, PAPER, rows, draws, conditions, missing)
+    columns = Recognition(TWO_ROWS.also, METHOD).columns(rows, "a", SPEAKERS)
+    return section("3", TWO_ROWS, PAPER, rows, columns, conditions, missing)
 
 
 def cells_of(text: str, row: str) -> list[str]:
@@ -293,7 +322,7 @@ def test_a_reduced_budget_and_another_corpus_are_said():
     text = " ".join(written({"a": outcomes([1] * 6)}).split())
     assert "Reduced budget (settings `mini`): 6 epochs of phase 1 and 10 epochs of Han-Lo over 2.0 h" in text
     assert "Measured on mini, not on TAT-MOE" in text
-    full = replace(CONDITIONS, corpus="tat", conf="paper", phase1_epochs=20, phase2_epochs=40)
+    full = replace(CONDITIONS, corpus="tat", conf="paper", epochs=PAPER.epochs)
     text = written({"a": outcomes([1] * 6)}, conditions=full)
     assert "educed" not in text and "not on TAT-MOE" not in text
 
@@ -355,8 +384,8 @@ for phase in ("phase1", "phase2"):
 def config(folder: Path, **changes) -> run_table.Config:
     values = dict(
         table="predictor", definitions=TABLES, data_dir=folder / "data", corpus="mini", encoder="tonal",
-        exp_dir=folder / "exp", results=folder / "RESULTS.md", conf="egs/clift/conf/mini", phase1_epochs=6,
-        phase2_epochs=10, source_hours=0.4, seeds=2, jobs=2, device="cpu",
+        exp_dir=folder / "exp", results=folder / "RESULTS.md", conf="egs/clift/conf/mini",
+        epochs=["phase 1=6", "Han-Lo=10"], pretrained="on 0.4 h of their language", seeds=2, jobs=2, device="cpu",
         command=[str(folder / "run.sh"), "--table", "predictor", "--seeds", "2", "--methods", "greedy_search"],
     )  # fmt: skip
     return run_table.Config(**{**values, **changes})
@@ -434,7 +463,7 @@ def test_figures_beside_the_error_rate_come_from_the_scores(tmp_path):
         about = [{"script": script, "rates": rates, "tones": tones} for script in systems]
         (made / "scores-test-x.json").write_text(json.dumps({"systems": about}))
         (tmp_path / phase / "run.json").write_text(json.dumps({"commit": "abc"}))
-    outcome = run_table.read_outcome(tmp_path, METHOD, list(MEASURES))
+    outcome = read_outcome(tmp_path, METHOD, list(MEASURES))
     assert outcome.percent == 100 and outcome.commit == "abc"
     assert outcome.also == {"phase1-syllable": 7.0, "phase1-surface-tone": 7.0, "phase1-surface-confusable": 9.0,
                             "phase2-confusable": 4.0}

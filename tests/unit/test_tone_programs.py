@@ -15,6 +15,7 @@ from icefall_ext.bin.make_mini_words import main as make_words
 from icefall_ext.corpora.base import Options
 from icefall_ext.corpora.manifest import write_manifests
 from icefall_ext.corpora.registry import open_corpus
+from icefall_ext.data.batches import BatchLimits
 from icefall_ext.encoders.spec import EncoderConfig
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.word_errors import hypotheses_table, word_errors
@@ -33,6 +34,15 @@ def cuts(tmp_path_factory) -> Path:
     write_manifests(open_corpus("words", folder / "corpus/words/mandarin", Options()), folder)
     prepare_cuts.main(prepare_cuts.Config("words", folder, nj=1, as_imported=True))
     return folder / "wav"
+
+
+def test_statistics_of_words_count_bases_words_and_tones_and_no_tailo(cuts):
+    lines = (cuts.parent / "statistics.tsv").read_text(encoding="utf-8").splitlines()
+    rows = {name: values for name, *values in (line.split("\t") for line in lines)}
+    assert rows["bases, distinct"] == ["2"] * 3 and rows["words (base and tone), distinct"] == ["8"] * 3
+    assert [name for name in rows if name.startswith("tone ")] == [f"tone {tone}, %" for tone in (1, 2, 3, 4)]
+    assert all(values == ["25.0"] * 3 for name, values in rows.items() if name.startswith("tone "))
+    assert not [name for name in rows if "Tai-lo" in name or "characters" in name]
 
 
 def configuration(part: str, exp_dir: Path, cuts: Path, **changes) -> train_tone.Config:
@@ -75,6 +85,17 @@ def test_frozen_parts_of_stage_1_are_those_that_it_began_with(trained):
     assert changed and all(".encoder.layers.0." in name or name.startswith("tone_output.") for name in changed)
 
 
+@pytest.mark.parametrize(("frozen", "learns"), [(0, {"0", "1"}), (1, {"1"})])
+def test_the_last_block_can_give_the_embeddings_whatever_is_frozen_below(cuts, tmp_path, frozen, learns):
+    """As the sweep over feature layers asks for."""
+    train_tone.main(configuration("stage1", tmp_path, cuts, layers=LayerConfig(frozen, 2)))
+    first, last = (weights(tmp_path / f"epoch-{epoch}.pt") for epoch in (1, 2))
+    changed = {name.split("layers.")[1][0] for name in last if ".layers." in name and not torch.equal(
+        first[name], last[name])}
+    assert changed == learns
+    assert score(cuts, tmp_path / "scores", exp_dir=str(tmp_path))["feature_layer"] == 2
+
+
 def test_what_is_logged_holds_the_share_of_anchors_with_a_partner(trained):
     rows = [json.loads(line) for line in (trained / "stage1/log/metrics.jsonl").read_text().splitlines()]
     for row in rows:
@@ -93,6 +114,17 @@ def test_single_stage_training_has_both_losses(cuts, trained, tmp_path):
     train_tone.main(configuration("single", tmp_path, cuts, teacher=str(trained / "teacher")))
     row = json.loads((tmp_path / "log/metrics.jsonl").read_text().splitlines()[0])
     assert {"speaker_loss", "tone_loss", "classifier_loss", "ctc_loss", "teacher_loss"} <= row.keys()
+
+
+def test_single_stage_training_can_take_as_many_steps_as_the_two_stages(cuts, trained, tmp_path):
+    limits = BatchLimits(max_duration=4)  # stage 2 then has more batches to an epoch than stage 1
+    train_tone.main(configuration("stage2", tmp_path / "stage2", cuts, init_from=str(trained / "stage1"), batch=limits))
+    train_tone.main(configuration("single", tmp_path / "single", cuts, batch=limits, stage_epochs=[2, 2]))
+    of_stages = [load_checkpoint(folder / "epoch-2.pt")["batch_idx_train"]
+                 for folder in (trained / "stage1", tmp_path / "stage2")]
+    assert of_stages[1] > of_stages[0]
+    steps = [load_checkpoint(tmp_path / f"single/epoch-{epoch}.pt")["batch_idx_train"] for epoch in (1, 2, 3, 4)]
+    assert steps[-1] == sum(of_stages) and 0 < steps[0] < steps[1] < steps[2] < steps[3]
 
 
 def score(cuts: Path, out_dir: Path, **changes) -> dict:
@@ -139,6 +171,9 @@ def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
         ({"part": "stage1", "layers": LayerConfig(2, 2)}, "no block learns in stage 1"),
         ({"part": "stage1", "layers": LayerConfig(0, 3)}, "this encoder has 2 blocks"),
         ({"part": "stage1", "shape": BatchShape(bases=1)}, "at least 2 bases"),
+        ({"part": "stage1", "stage_epochs": [2, 2]}, "--stage-epochs 2 2: two numbers from 1 on, and for"),
+        ({"part": "single", "stage_epochs": [2]}, "--stage-epochs 2: two numbers"),
+        ({"part": "single", "stage_epochs": [2, 2], "train": LoopConfig(accumulate=4)}, "accumulate 4 has to"),
         ({"part": "stage2", "init_from": "none/such"}, "no such file; name a folder that train_tone made"),
     ],
 )

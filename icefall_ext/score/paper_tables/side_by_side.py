@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GRACE_S = 10.0
-LEFT_OUT = -1000  # the status of a job that was not started, because the one it needs has failed
+LEFT_OUT = -1000  # the status of a job that was not started, because one that it needs has failed
 _CONTINUES = "the same command continues there"
 
 
@@ -21,7 +21,7 @@ class Job:
     name: str
     command: list[str]
     log: Path
-    after: str = ""  # the name of a job that has to end well before
+    after: tuple[str, ...] = ()  # names of jobs that have to end well before
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Ended:
     @property
     def why(self) -> str:
         if self.status == LEFT_OUT:
-            return f"not run, as it needs {self.job.after}"
+            return f"not run, as it needs {' and '.join(self.job.after)}"
         what = f"killed by signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
         return f"failed ({what}): {last_line(self.job.log)}; log: {self.job.log}"
 
@@ -57,11 +57,11 @@ def run_side_by_side(
                 if process.poll() is not None:
                     del running[slot]
                     note(job, process.returncode, time.monotonic() - started)
-            for job in [job for job in waiting if job.after in ended and ended[job.after].status]:
+            for job in [job for job in waiting if any(name in ended and ended[name].status for name in job.after)]:
                 waiting.remove(job)
                 note(job, LEFT_OUT)
             for slot in [slot for slot in range(len(environments)) if slot not in running]:
-                job = next((job for job in waiting if not job.after or job.after in ended), None)
+                job = next((job for job in waiting if all(name in ended for name in job.after)), None)
                 if job:
                     waiting.remove(job)
                     running[slot] = job, _start(job, environments[slot]), time.monotonic()

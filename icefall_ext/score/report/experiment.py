@@ -16,6 +16,8 @@ from typing import Any
 
 from icefall_ext.errors import UserError
 from icefall_ext.score.report.metrics import Metrics, read_metrics
+from icefall_ext.score.report.words import NAME as WORDS
+from icefall_ext.score.report.words import Words, read_words
 
 AS_TAILO = "-as-tailo"
 _MAIN_RATE = {"hanlo": "cer", "tailo": "syllable"}
@@ -87,6 +89,7 @@ class Experiment:
     folder: Path
     runs: list[Run] = field(default_factory=list)
     results: list[Result] = field(default_factory=list)
+    words: list[Words] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)  # what is not in the report, and what would bring it there
 
     @cached_property
@@ -105,23 +108,26 @@ def read_experiment(folder: Path) -> Experiment:
     experiment.runs = [_run(folder, place, experiment.gaps) for place in _run_folders(files)]
     recogs = [path for path in files if path.name.startswith("recogs-") and path.suffix == ".txt"]
     scores = [path for path in files if path.name.startswith("scores-") and path.suffix == ".json"]
-    if not experiment.runs and not recogs and not scores:
+    words = [path for path in files if path.name == WORDS]
+    if not experiment.runs and not recogs and not scores and not words:
         raise UserError(f"{folder}: no run folder, training log or result in it; run the training stages first")
     _read_results(experiment, scores, recogs)
+    experiment.words = read_words(folder, words, experiment.gaps)
     scored = {result.recogs for result in experiment.results}
     experiment.gaps += [
         f"{_shown(folder, path)} has no scores; python -m icefall_ext.bin.score --script ... --recogs {path} makes them"
         for path in recogs
         if path not in scored
     ]
-    if not recogs and not scores:
+    if not recogs and not scores and not words:
         experiment.gaps.append("There is no result yet: nothing was decoded.")
     return experiment
 
 
 def _files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # The runs of a table are experiments of their own, with a report each.
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "table-")))
         yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
 
 

@@ -12,13 +12,14 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from icefall_ext.score.report import error_tables, sections
+from icefall_ext.score.report import error_tables, sections, words
 from icefall_ext.score.report.audio import Clips, Cut
 from icefall_ext.score.report.experiment import Experiment
 from icefall_ext.score.report.markup import Markup, embedded_json, join, tag
 from icefall_ext.score.report.utterances import Listed
 
 _ASSETS = Path(__file__).with_name("assets")
+_HIDDEN = Markup(" hidden")  # a section that this experiment has nothing for
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -30,7 +31,10 @@ def page(experiment: Experiment, listed: list[Listed], cuts: dict[str, Cut], cli
         "script": script,
         "title": join([f"{experiment.folder.absolute().name}: report"]),
         "heading": sections.heading(experiment, written),
-        "headline": sections.headline(experiment.results),
+        "headline": sections.headline(experiment.results) or words.headline(experiment.words),
+        "if_words": None if experiment.words else _HIDDEN,
+        "if_sentences": _HIDDEN if experiment.words and not experiment.results else None,
+        "words": words.section(experiment.words),
         "gaps": sections.gaps(experiment),
         "results": sections.results(experiment),
         "training": sections.training(experiment.runs),

@@ -1,4 +1,4 @@
-"""What the runs of a row came to: each seed's figures, their mean, and intervals over the speakers of the test set.
+"""Columns of recipes that recognise sentences: strict CER with intervals over the speakers of the test set.
 
 A seed is one training; the errors that count for an interval are an utterance's mean over the seeds. Whole speakers are
 drawn as in `score.confidence`, the same for every row, so rows are compared pair by pair. The interval says how far a
@@ -7,7 +7,6 @@ mean would move with other speakers; how far it moves with the seed is what the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from icefall_ext.errors import UserError
+from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score import inputs
-from icefall_ext.score.confidence import Bootstrap, Comparison, Interval
+from icefall_ext.score.confidence import Bootstrap, Comparison, Interval, bootstrap
 from icefall_ext.score.error_rates import score, script
+from icefall_ext.score.paper_tables.definition import Row
+from icefall_ext.score.paper_tables.figures import Columns, read_json, spread
 
 PHASE1, PHASE2 = "phase1", "phase2"
 
@@ -58,6 +59,47 @@ def _confusable(system: dict[str, Any], tones: str) -> float | None:
     return found[tones]["confusable"]["among_percent"] if tones in found else None
 
 
+class Recognition:
+    """`also` are names of MEASURES; `method` is the search that rows are compared by."""
+
+    def __init__(self, also: Sequence[str], method: str):
+        unknown = [name for name in also if name not in MEASURES]
+        if unknown:
+            raise UsageError(f"also: {unknown[0]} is none of {', '.join(MEASURES)}")
+        if "," in method:
+            raise UsageError(f"--methods {method}: a table compares rows by one method; leave the option out for the "
+                             "default, or name another")
+        self.also, self.method = also, method
+
+    def read(self, folder: Path, row: Row) -> Outcome:
+        return read_outcome(folder, self.method, self.also)
+
+    def in_short(self, outcome: Outcome) -> str:
+        return f"strict CER {outcome.percent:.2f} %"
+
+    def tested(self, speakers: set[str], trained: set[str]) -> set[str]:
+        return speakers
+
+    def columns(
+        self, seeds_of: Mapping[str, Mapping[int, Outcome]], first: str, speaker_of: Mapping[str, str | None]
+    ) -> Columns:
+        rows = {name: Outcomes(by_seed) for name, by_seed in seeds_of.items()}
+        stop_unless_one_test_set(rows)
+        draws = bootstrap(next(iter(rows.values())).first.ids, speaker_of)
+        header = ["strict CER % (min to max)", "95 % CI", "against the first row (95 % CI)",
+                  *(MEASURES[measure].title for measure in self.also)]
+        cells = {name: [
+            spread(row.percents, 2),
+            bounds(row.interval(draws), 2),
+            "-" if name == first or first not in rows else relative(row, rows[first], draws),
+            *(spread(row.values(measure), 1) for measure in self.also),
+        ] for name, row in rows.items()}  # fmt: skip
+        note = ("A figure is the mean over the seeds, in brackets the smallest and the largest of them. Intervals are "
+                f"by bootstrap over {draws.what} of the test set, of each utterance's mean over the seeds; those of "
+                "the relative change are of the difference on the same speakers, in percent of the first row.")
+        return Columns(header, cells, note, draws.what)
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """One run."""
@@ -83,7 +125,7 @@ def read_outcome(folder: Path, method: str, also: Sequence[str]) -> Outcome:
     for name in also:
         system = systems.get(MEASURES[name].phase)
         found[name] = MEASURES[name].find(system) if system else None
-    about = _read_json(folder / PHASE2 / "run.json")
+    about = read_json(folder / PHASE2 / "run.json")
     return Outcome(list(scored.alignments), scored.errors, scored.units, found, about.get("commit", ""))
 
 
@@ -103,17 +145,10 @@ def _tailo_system(phase: Path, method: str) -> dict[str, Any]:
     """Phase 1 writes Tai-lo; what phase 2 writes is scored a second time, read as Tai-lo."""
     recogs = _recogs(phase, method)
     path = recogs.with_name(f"scores-{recogs.stem.removeprefix('recogs-')}.json")
-    systems = [system for system in _read_json(path)["systems"] if system["script"] == "tailo"]
+    systems = [system for system in read_json(path)["systems"] if system["script"] == "tailo"]
     if len(systems) != 1:
         raise UserError(f"{path}: holds {len(systems)} systems in Tai-lo, not one")
     return systems[0]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(f"{path}: missing or damaged; remove it and run the same command again") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,3 +193,18 @@ def stop_unless_one_test_set(rows: Mapping[str, Outcomes]) -> None:
         if outcome.ids != first.ids or not np.array_equal(outcome.units, first.units):
             raise UserError(f"{first_name} and {name} were decoded on different test sets; remove the older folder and "
                             "run the same command again")
+
+
+def bounds(interval: Interval | None, digits: int, *, signed: bool = False) -> str:
+    return "-" if interval is None else " to ".join(f"{b:{'+' if signed else ''}.{digits}f}" for b in interval)
+
+
+def relative(of_row: Outcomes, first: Outcomes, draws: Bootstrap) -> str:
+    compared = of_row.against(first, draws)
+    if not first.mean:
+        return "-"
+    change = f"{100 * compared.difference / first.mean:+.1f} %"
+    if compared.interval is None:
+        return change
+    scaled = Interval(*(100 * bound / first.mean for bound in compared.interval))
+    return f"{change} ({bounds(scaled, 1, signed=True)})"
