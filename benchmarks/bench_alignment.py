@@ -193,8 +193,8 @@ def compare(cfg: Config, restored, batches: list[SpeechBatch], spoken: dict) -> 
                      f"{100 * np.mean(abs(error) <= 50):.0f} % within 50 ms, {100 * np.mean(abs(error) <= 100):.0f} % "
                      f"within 100 ms ({len(error):,} syllables)")
     share = np.array(off[_RIGHT])
-    console.says(f"of what is cut out, {100 * share.mean():.0f} % is the syllable; {100 * np.mean(share < 0.3):.1f} % of "
-                 "the syllables are less than 30 % right")
+    console.says(f"of what is cut out, {100 * share.mean():.0f} % is the syllable; {100 * np.mean(share < 0.3):.1f} % "
+                 "of the syllables are less than 30 % right")
 
 
 if __name__ == "__main__":
