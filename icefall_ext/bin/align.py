@@ -23,6 +23,7 @@ from icefall_ext.cli import option, required, run
 from icefall_ext.decode.options import ModelChoice
 from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import digest_of_file, open_jsonl_for_writing, read_jsonl, write_text
+from icefall_ext.interruption import stop_at_once_when_asked
 
 if TYPE_CHECKING:
     from icefall_ext.align.aligner import Aligner, Spoken
@@ -44,6 +45,7 @@ class Config(ModelChoice):
 
 def main(cfg: Config) -> None:
     check(cfg)
+    stop_at_once_when_asked()
     from icefall_ext.align.aligner import Aligner, Spoken
     from icefall_ext.align.file import about_path
     from icefall_ext.align.viterbi import available_backend

@@ -60,7 +60,7 @@ class SyllableLossConfig:
                         choices=("auto", "citation", "surface"))
     positives: int = option(4, "partners of a syllable, drawn from all that it has")
     memory: int = option(1024, "syllables of earlier batches to find partners in, in each process; 0: none")
-    enough: float = option(0.5, "ask the memory where less than this share of a batch's syllables has a partner in it")
+    enough: float = option(0.9, "ask the memory where less than this share of a batch's syllables has a partner in it")
     min_frames: int = option(2, "leave out syllables that are shorter")
     other_tones_repel: bool = option(False, "the same base in another tone is a negative of the cross-gender loss too")
 

@@ -20,9 +20,11 @@ from icefall_ext.tone.pairs import Items, cross_gender_pairs, tone_pairs
 from icefall_ext.tone.spec import SyllableLossConfig
 from icefall_ext.train import checkpoint as files
 from icefall_ext.train.config import LossConfig
+from icefall_ext.train.saving import resume, save_batch
 from icefall_ext.train.scan import try_largest_batches
 from icefall_ext.train.syllable_losses import SyllableLosses, read_alignments, syllables_of
 from icefall_ext.train.transducer_objective import TransducerObjective, WithSyllables
+from icefall_ext.train.world import World
 from tests.training_toys import make_trainer, train_bpe, write_cuts
 from tests.unit.test_trainer import Stop, losses, rows, stop_after
 
@@ -239,6 +241,28 @@ def test_a_memory_that_is_lost_would_be_noticed(toys, tmp_path):
     forgetful.objective.load_state_dict = lambda state, device: None
     forgetful.fit()
     assert losses(forgetful) != losses(whole)
+
+
+def test_each_process_has_a_memory_of_its_own_in_the_checkpoint(toys, tmp_path, monkeypatch):
+    trainer = trainer_on(tmp_path / "exp", toys)
+    remember(trainer.objective.syllables.memory, 1, [3, 4])
+    theirs = {"memory": state_of([5, 6, 7]), "alignments": trainer.objective.syllables.alignments.digest}
+    with monkeypatch.context() as two:
+        two.setattr(World, "gather", lambda self, value: [value, theirs if "memory" in value else value])
+        save_batch(trainer)
+    path = next((tmp_path / "exp").glob("checkpoint-*.pt"))
+    monkeypatch.setattr(World, "gather", lambda self, value: [path] * 2)
+    for rank, utterances in ((0, [3, 4]), (1, [5, 6, 7]), (2, [])):
+        process = trainer_on(tmp_path / "exp", toys)
+        process.world = World(rank, 3)
+        assert resume(process)
+        assert process.objective.syllables.memory.labels[:, 4].tolist() == utterances, rank
+
+
+def state_of(utterances: list[int]) -> dict:
+    memory = Memory(9)
+    remember(memory, 1, utterances)
+    return memory.state_dict()
 
 
 def test_the_losses_change_the_training_and_not_how_it_is_validated(toys, tmp_path):
