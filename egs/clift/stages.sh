@@ -68,6 +68,8 @@ recipe_settings() {
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
   [ "$aligner_epochs" -gt 0 ] || aligner_epochs="${conf_aligner_epochs:-$conf_phase1_epochs}"
+  ! tone_losses || [ "$phases$freeze_phase1" != twoall ] ||
+    fail "--freeze-phase1 all: the tone losses teach the encoder, which does not learn then; leave one of them out"
   ! tone_losses || [ "$aligner" = here ] || [ -e "$aligner" ] || fail "--aligner $aligner: no such folder or file"
   [ "$processes" -gt 0 ] || processes=$((num_nodes * (gpus_per_node > 0 ? gpus_per_node : conf_processes)))
   [ $((processes % num_nodes)) = 0 ] ||

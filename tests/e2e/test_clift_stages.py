@@ -133,7 +133,7 @@ def test_tone_losses_align_the_syllables_once_and_train_both_phases_on_them(two_
     again = run(folder, "exp tone", *options, "--stop-stage", "7", "--aligner-epochs", "1")
     assert again.stdout.count("up to date") == 3 and alignments.stat().st_mtime_ns == before
 
-    other = run(folder, "exp given", *options, "--stop-stage", "7", "--phases", "direct", "--aligner",
+    other = run(folder, "exp given", *options, "--stop-stage", "6", "--phases", "direct", "--aligner",
                 str(folder / "exp tone/aligner"))
     assert other.returncode == 0, other.stdout[-3000:] + other.stderr[-3000:]
     assert "align the syllables of the training cuts" in other.stdout
@@ -173,6 +173,7 @@ def recogs(folder: Path) -> str:
         (["--methods", "viterbi"], "--methods viterbi: must be of greedy_search"),
         (["--conf", "no/such/conf"], "no such folder; there is: mini paper"),
         (["--tone-loss-scale", "0.1", "--aligner", "no/such"], "--aligner no/such: no such folder or file"),
+        (["--speaker-loss-scale", ".1", "--freeze-phase1", "all"], "the tone losses teach the encoder, which does not"),
         (["--train-seed", "x"], "--train-seed x: must be a whole number"),
     ],
 )
