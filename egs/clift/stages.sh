@@ -19,6 +19,13 @@ recipe_options() {
   option train_seed 42 int "of weights, batches, masks and dropout"
   option device auto text "cpu, cuda, or auto: cuda where there is one"
   option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
+  section "Tone losses on syllables (stages 6 and 7)"
+  option tone_loss_scale 0 number "weight of the loss that holds tones apart, in both phases; 0: without"
+  option speaker_loss_scale 0 number "weight of the loss that brings women and men together; 0: without"
+  option tone_loss_tones auto "auto|citation|surface" "tone of a syllable; auto: --sandhi in phase 1, citation in phase 2"
+  option aligner here text \
+    "what finds the syllables: a folder of a training on Tai-lo, or a file of alignments; here: a short training for it"
+  option aligner_epochs 0 int "of that training; 0: as in --conf"
   section "Decoding (stage 8)"
   option methods greedy_search,modified_beam_search,fast_beam_search text "searches, separated by commas"
   option epoch 0 int "which checkpoint; 0: the last epoch"
@@ -36,7 +43,7 @@ recipe_needs() {
       case "$encoder" in tonal | nontonal) machine=gpu after=0 ;; esac ;; # it learns from audio without text
     6)
       after="4 5"
-      [ "$phases" = direct ] || machine=training ;;
+      { [ "$phases" = direct ] && ! tone_losses; } || machine=training ;;
     7) machine=training ;;
     8) # a task for each reading of a test set
       machine=gpu
@@ -44,6 +51,8 @@ recipe_needs() {
       tasks=$(($# * ${#tested[@]})) ;;
   esac
 }
+
+tone_losses() { case "$tone_loss_scale$speaker_loss_scale" in *[1-9]*) ;; *) return 1 ;; esac; }
 
 # Values that depend on others, once all are known.
 recipe_settings() {
@@ -54,6 +63,10 @@ recipe_settings() {
   . "$conf/budget.sh"
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
+  [ "$aligner_epochs" -gt 0 ] || aligner_epochs="${conf_aligner_epochs:-$conf_phase1_epochs}"
+  ! tone_losses || [ "$phases$freeze_phase1" != twoall ] ||
+    fail "--freeze-phase1 all: the tone losses teach the encoder, which does not learn then; leave one of them out"
+  ! tone_losses || [ "$aligner" = here ] || [ -e "$aligner" ] || fail "--aligner $aligner: no such folder or file"
   [ "$processes" -gt 0 ] || processes=$((num_nodes * (gpus_per_node > 0 ? gpus_per_node : conf_processes)))
   [ $((processes % num_nodes)) = 0 ] ||
     fail "--processes $processes: cannot be shared evenly by --num-nodes $num_nodes"
@@ -74,6 +87,19 @@ recipe_settings() {
   esac
 }
 
+# The syllables of the training cuts, once for both phases.
+align_syllables() {
+  local folder="$aligner"
+  if [ "$aligner" = here ]; then
+    folder="$exp_dir/aligner"
+    run "${training[@]}" icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$folder" --script tailo \
+      --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --train.epochs "$aligner_epochs" \
+      "${shared[@]}"
+  fi
+  [ -f "$aligner" ] || run python -m icefall_ext.bin.align --exp-dir "$folder" --cuts "$train_cuts" \
+    --out "$alignments" --device "$device" --threads "$threads"
+}
+
 recipe_stages() {
   local IFS=$'\n' script phase pretrained="" source="$encoder" init="" scoring # lists are lines
   set -f
@@ -83,7 +109,17 @@ recipe_stages() {
     --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
     --device "$device" --threads "$threads")
   local training=(across_machines python -m icefall_ext.bin.launch $((processes / num_nodes)))
-  local choices=(processes encoder predictor context_size train_seed conf)
+  local choices=(processes encoder predictor context_size train_seed conf tone_loss_scale speaker_loss_scale)
+  local tone_options=() alignments="" given="" made="" # alignments that are there, or that stage 6 makes
+  if tone_losses; then
+    choices+=(tone_loss_tones aligner)
+    alignments="$exp_dir/alignments.jsonl.gz"
+    [ ! -f "$aligner" ] || alignments="$aligner"
+    [ "$aligner" = here ] || given="$aligner"
+    [ -f "$aligner" ] || made="$alignments"
+    tone_options=(--alignments "$alignments" --tone-loss.tone-scale "$tone_loss_scale"
+      --tone-loss.speaker-scale "$speaker_loss_scale" --tone-loss.tones "$tone_loss_tones")
+  fi
 
   case "$encoder" in
     tonal | nontonal)
@@ -104,23 +140,29 @@ recipe_stages() {
 
   if [ "$phases" = two ]; then
     init="$exp_dir/phase1"
-    if stage 6 "phase 1: fine-tune on Tai-lo" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" $pretrained \
-      --options "${choices[@]}" phase1_epochs freeze_phase1 sandhi \
-      --writes "$exp_dir/phase1/epoch-$phase1_epochs.pt" "$exp_dir/phase1/config.yaml"; then
+    if stage 6 "phase 1: fine-tune on Tai-lo" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" $pretrained $given \
+      --options "${choices[@]}" ${made:+aligner_epochs} phase1_epochs freeze_phase1 sandhi \
+      --writes "$exp_dir/phase1/epoch-$phase1_epochs.pt" "$exp_dir/phase1/config.yaml" $made; then
+      ! tone_losses || align_syllables
       run "${training[@]}" icefall_ext.bin.train --config "$conf/phase1.yaml" --exp-dir "$exp_dir/phase1" \
         --script tailo --lang-dir "${lang}_tailo" --tones "$sandhi" --encoder.source "$source" --encoder.freeze "$freeze_phase1" \
-        --train.epochs "$phase1_epochs" "${shared[@]}"
+        --train.epochs "$phase1_epochs" "${shared[@]}" ${tone_options[@]+"${tone_options[@]}"}
+    fi
+  elif [ -n "$made" ]; then
+    if stage 6 "align the syllables of the training cuts" --reads "$train_cuts" "$dev_cuts" "${lang}_tailo" \
+      $pretrained $given --options "${choices[@]}" aligner_epochs sandhi --writes "$made"; then
+      align_syllables
     fi
   elif stage 6 "phase 1: left out" --options phases; then
     :
   fi
 
   if stage 7 "phase 2: fine-tune on Han-Lo" --reads "$train_cuts" "$dev_cuts" "${lang}_hanlo" $pretrained \
-    ${init:+"$init/epoch-$phase1_epochs.pt"} --options "${choices[@]}" phase2_epochs phases \
+    ${init:+"$init/epoch-$phase1_epochs.pt"} $alignments --options "${choices[@]}" phase2_epochs phases \
     --writes "$exp_dir/phase2/epoch-$phase2_epochs.pt" "$exp_dir/phase2/config.yaml"; then
     run "${training[@]}" icefall_ext.bin.train --config "$conf/phase2.yaml" --exp-dir "$exp_dir/phase2" --script hanlo \
       --lang-dir "${lang}_hanlo" --encoder.source "$source" --init-from "$init" --train.epochs "$phase2_epochs" \
-      "${shared[@]}"
+      "${shared[@]}" ${tone_options[@]+"${tone_options[@]}"}
   fi
 
   local trained="$exp_dir/phase2/epoch-$phase2_epochs.pt${init:+$IFS$init/epoch-$phase1_epochs.pt}"

@@ -22,6 +22,7 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import atomic_dir
 from icefall_ext.interruption import stop_at_once_when_asked
 from icefall_ext.text.bbpe import ByteBPE
+from icefall_ext.tone.spec import SyllableLossConfig
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig, LossConfig
 from icefall_ext.transducer.model import ModelConfig
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from icefall_ext.data.index import CutIndex
+    from icefall_ext.train.transducer_objective import TransducerObjective
     from icefall_ext.transducer.model import TransducerModel
 
 
@@ -41,6 +43,7 @@ class Config:
     valid_cuts: Path = required("cuts to watch progress on")
     tones: str = option("citation", "tailo: tones as they are written, or as they are spoken", choices=TONES)
     tone5: str = option("south", "surface tones: 5 becomes 7 (south) or 3 (north)", choices=("south", "north"))
+    alignments: str = option("", "syllables of --train-cuts (icefall_ext.bin.align), for --tone-loss")
     init_from: str = option("", "folder of an earlier training to start from")
     init_avg: int = option(1, "average the earlier model over so many of its last epochs")
     min_seconds: float = option(0.3, "leave out shorter utterances")
@@ -53,11 +56,13 @@ class Config:
     encoder: EncoderConfig = group(EncoderConfig, "speech encoder")
     model: ModelConfig = group(ModelConfig, "transducer")
     loss: LossConfig = group(LossConfig, "its losses")
+    tone_loss: SyllableLossConfig = group(SyllableLossConfig, "SITA's losses on its syllables")
     batch: BatchLimits = group(BatchLimits, "batches")
     train: LoopConfig = group(LoopConfig, "loop")
 
 
-MAY_CHANGE = ("exp_dir", "device", "threads", "workers", "scan", "encoder.weights_dir",
+# Other alignments are noticed by their content, whatever the file is called.
+MAY_CHANGE = ("exp_dir", "alignments", "device", "threads", "workers", "scan", "encoder.weights_dir",
               *(f"train.{name}" for name in MAY_DIFFER))
 
 
@@ -71,7 +76,6 @@ def main(cfg: Config) -> None:
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.scan import try_largest_batches
     from icefall_ext.train.trainer import Trainer, TrainingData
-    from icefall_ext.train.transducer_objective import TransducerObjective
     from icefall_ext.transducer.k2_here import why_no_k2
 
     device = choose_device(cfg.device)
@@ -89,7 +93,7 @@ def main(cfg: Config) -> None:
         set_threads(cfg.threads, model, device)
         show_parameters(model)
         optimizer = build_optimizer(cfg, model.to(device))
-        objective = TransducerObjective(model, cfg.loss)
+        objective = build_objective(cfg, model, train)
         system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones, "tone5": cfg.tone5}
         data = TrainingData(train, valid, cfg.batch, cfg.workers, world)
         trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system)
@@ -99,8 +103,14 @@ def main(cfg: Config) -> None:
 
 
 def check(cfg: Config) -> None:
-    for part in (cfg.encoder, cfg.model, cfg.loss, cfg.batch, cfg.train):
+    for part in (cfg.encoder, cfg.model, cfg.loss, cfg.tone_loss, cfg.batch, cfg.train):
         part.check()
+    if cfg.tone_loss.wanted and not Path(cfg.alignments).is_file():
+        raise UsageError(f"--alignments {cfg.alignments}: no such file, and --tone-loss needs the syllables of the "
+                         "training cuts; make it with python -m icefall_ext.bin.align")
+    if cfg.tone_loss.wanted and cfg.encoder.freeze == "all" and cfg.encoder.subsampling != "conv":
+        raise UsageError("--encoder.freeze all: the tone losses teach the encoder, which does not learn; leave one of "
+                         "them out")
     for path in (cfg.train_cuts, cfg.valid_cuts):
         if not path.is_file():
             raise UserError(f"{path}: no such file; run stage 4 first")
@@ -129,6 +139,23 @@ def build_model(cfg: Config, bpe: ByteBPE) -> TransducerModel:
     kept = same_tokens(cfg.lang_dir, earlier / "lang")
     hand_over(model, weights.tensors, kept, f"{weights.source}, {weights.suffix}")
     return model
+
+
+def build_objective(cfg: Config, model: TransducerModel, train: CutIndex) -> TransducerObjective:
+    from icefall_ext.data.loading import SAMPLE_RATE
+    from icefall_ext.files import read_jsonl
+    from icefall_ext.train.syllable_losses import SyllableLosses, read_alignments
+    from icefall_ext.train.transducer_objective import TransducerObjective, WithSyllables
+
+    if not cfg.tone_loss.wanted:
+        return TransducerObjective(model, cfg.loss)
+    tones = cfg.tone_loss.tones
+    if tones == "auto":
+        tones = cfg.tones if cfg.script == "tailo" else "citation"
+    ids = {cut["id"] for cut in read_jsonl(train.folder / "cuts.jsonl")}
+    alignments = read_alignments(Path(cfg.alignments), ids, cfg.tone_loss, tones)
+    step = model.encoder.samples_per_frame / SAMPLE_RATE
+    return WithSyllables(model, cfg.loss, SyllableLosses(alignments, cfg.tone_loss, tones, step))
 
 
 def build_optimizer(cfg: Config, model: TransducerModel) -> torch.optim.Optimizer:

@@ -119,6 +119,10 @@ class ByteBPE:
             raise ValueError(f"token id {error} is not in 0..{self.vocab_size - 1}") from None
         return byte_glyphs.decode_bytes(raw.removeprefix(b" "))
 
+    def spelled(self, ids: Iterable[int]) -> list[bytes]:
+        """What each token stands for; together a space and the text."""
+        return [self._bytes[i] for i in ids]
+
     def __reduce__(self):
         return ByteBPE, (self._model,)  # worker processes get their own copy
 

@@ -61,14 +61,14 @@ def margin_loss(embeddings: Tensor, pairs: Pairs, margin: float) -> Tensor:
 
 
 def _similarities(embeddings: Tensor, pairs: Pairs) -> Tensor:
-    """(B, B) cosines."""
+    """(rows, B) cosines."""
     if len(embeddings) != pairs.size:
         raise ValueError(f"{len(embeddings)} embeddings, and pairs of {pairs.size} items")
     if not len(pairs):
         raise NoPairs(f"the {pairs.size} items of this batch make no pair")
     with torch.autocast(embeddings.device.type, enabled=False):
         unit = unit_length(embeddings)
-        return unit @ unit.T
+        return unit[: pairs.rows] @ unit.T
 
 
 def _negatives(similarity: Tensor, pairs: Pairs, rows: np.ndarray) -> Tensor:

@@ -8,11 +8,14 @@ An item is one recording of one word. A word is a base and a tone; two words of 
 Everything else is a negative: for tones those are hard (same base, other tone) and soft (other base). The base alone as
 the positive of L_spk would reward a model that hears no tone. Its items of another tone are left to L_tone;
 `other_tones_repel` makes them negatives of L_spk too.
+
+Where items from an earlier batch stand after those of this one, `anchors` says how many are of this one: the others
+attract and repel, but ask for nothing themselves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +37,13 @@ class Items:
     def __getitem__(self, chosen: np.ndarray) -> Items:
         return Items(self.base[chosen], self.tone[chosen], self.gender[chosen], self.speaker[chosen])
 
+    def followed_by(self, others: Items) -> Items:
+        return Items(*(np.concatenate(both) for both in zip(self.columns, others.columns)))
+
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        return self.base, self.tone, self.gender, self.speaker
+
     @property
     def word(self) -> np.ndarray:
         """A number for each base and tone."""
@@ -48,6 +58,7 @@ class Pairs:
     positive: np.ndarray  # (P,)
     excepted: tuple[np.ndarray, np.ndarray]  # row, column of similarities that are no negatives; the diagonal too
     size: int
+    rows: int  # the first so many items may be anchors
 
     def __len__(self) -> int:
         return len(self.anchor)
@@ -57,16 +68,23 @@ class Pairs:
         """Items that the loss says something about."""
         return len(np.unique(self.anchor))
 
+    def at_most(self, positives: int, random: np.random.Generator) -> Pairs:
+        """So many positives of each anchor, drawn anew: or the words that come most often are most of the mean."""
+        order = np.lexsort((random.random(len(self)), self.anchor))
+        _, start, count = np.unique(self.anchor[order], return_index=True, return_counts=True)
+        kept = np.sort(order[np.arange(len(order)) - np.repeat(start, count) < positives])
+        return replace(self, anchor=self.anchor[kept], positive=self.positive[kept])
 
-def cross_gender_pairs(items: Items, other_tones_repel: bool = False) -> Pairs:
+
+def cross_gender_pairs(items: Items, other_tones_repel: bool = False, anchors: int | None = None) -> Pairs:
     anchor, positive = pairs_within(items.word)
     gender = items.gender
     crossed = (gender[anchor] != gender[positive]) & (gender[anchor] != UNKNOWN) & (gender[positive] != UNKNOWN)
-    return _pairs(anchor[crossed], positive[crossed], items.word if other_tones_repel else items.base)
+    return _pairs(anchor[crossed], positive[crossed], items.word if other_tones_repel else items.base, anchors)
 
 
-def tone_pairs(items: Items) -> Pairs:
-    return _pairs(*pairs_within(items.word), items.word)
+def tone_pairs(items: Items, anchors: int | None = None) -> Pairs:
+    return _pairs(*pairs_within(items.word), items.word, anchors)
 
 
 def pairs_within(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,12 +99,13 @@ def pairs_within(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[first[apart]], order[second[apart]]
 
 
-def _pairs(anchor: np.ndarray, positive: np.ndarray, group: np.ndarray) -> Pairs:
+def _pairs(anchor: np.ndarray, positive: np.ndarray, group: np.ndarray, anchors: int | None) -> Pairs:
     """`group` is what has no negatives within."""
+    rows = len(group) if anchors is None else anchors
     _, of_item, count = np.unique(group, return_inverse=True, return_counts=True)
     has_negatives = (count < len(group))[of_item.reshape(-1)]
-    kept = has_negatives[anchor]
-    itself = np.arange(len(group))
+    kept = has_negatives[anchor] & (anchor < rows)
+    itself = np.arange(rows)
     row, column = pairs_within(group)
-    excepted = np.concatenate([itself, row]), np.concatenate([itself, column])
-    return Pairs(anchor[kept], positive[kept], excepted, len(group))
+    excepted = np.concatenate([itself, row[row < rows]]), np.concatenate([itself, column[row < rows]])
+    return Pairs(anchor[kept], positive[kept], excepted, len(group), rows)

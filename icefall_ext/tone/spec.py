@@ -50,6 +50,36 @@ class ToneLossConfig:
 
 
 @dataclass
+class SyllableLossConfig:
+    """Of running speech, where the items are syllables that an alignment cuts out (train/syllable_losses.py)."""
+
+    tone_scale: float = option(0.0, "weight of the tone-repulsive loss; 0: without")
+    speaker_scale: float = option(0.0, "weight of the cross-gender loss; 0: without")
+    temperature: float = option(0.1, "similarities are divided by it")
+    tones: str = option("auto", "which one a syllable has; auto: as the Tai-lo that is learnt, citation for Han-Lo",
+                        choices=("auto", "citation", "surface"))
+    positives: int = option(4, "partners of a syllable, drawn from all that it has")
+    memory: int = option(1024, "syllables of earlier batches to find partners in, in each process; 0: none")
+    enough: float = option(0.9, "ask the memory where less than this share of a batch's syllables has a partner in it")
+    min_frames: int = option(2, "leave out syllables that are shorter")
+    other_tones_repel: bool = option(False, "the same base in another tone is a negative of the cross-gender loss too")
+
+    @property
+    def wanted(self) -> bool:
+        return self.tone_scale > 0 or self.speaker_scale > 0
+
+    def check(self) -> None:
+        for name in ("tone_scale", "speaker_scale", "memory"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name} {getattr(self, name)}: must not be below 0")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise UsageError(f"temperature {self.temperature}: must lie between 0.001 and 1000")
+        if self.positives < 1 or self.min_frames < 1 or not 0 <= self.enough <= 1:
+            raise UsageError(f"positives {self.positives}, min_frames {self.min_frames}: at least 1; enough "
+                             f"{self.enough}: between 0 and 1")
+
+
+@dataclass
 class DistillConfig:
     scale: float = option(1.0, "weight of the distance from the teacher's distributions; 0: no teacher")
     temperature: float = option(2.0, "both distributions are flattened by it")

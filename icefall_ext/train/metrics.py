@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class Sums:
     """Of losses, units, and time, over some batches."""
 
     terms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    ratios: dict[str, list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0]))
     units: int = 0
     utterances: int = 0
     seconds_of_audio: float = 0.0
@@ -34,16 +35,24 @@ class Sums:
     def add(self, batch: SpeechBatch, loss: Loss) -> None:
         for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
             self.terms[name] += float(value)
+        self._add_ratios(loss.ratios)
         self.units += loss.units
         self.utterances += len(batch)
         self.seconds_of_audio += batch.seconds
 
+    def _add_ratios(self, ratios: Mapping[str, Sequence[float]]) -> None:
+        for name, (value, out_of) in ratios.items():
+            both = self.ratios[name]
+            both[0] += float(value)
+            both[1] += float(out_of)
+
     def over(self, world: World) -> Sums:
         """The same over all processes; the time that was waited is of this one."""
         total = Sums(waited=self.waited, started=self.started)
-        for terms, units, utterances, seconds in world.gather(
-            (dict(self.terms), self.units, self.utterances, self.seconds_of_audio)
+        for terms, ratios, units, utterances, seconds in world.gather(
+            (dict(self.terms), dict(self.ratios), self.units, self.utterances, self.seconds_of_audio)
         ):
+            total._add_ratios(ratios)
             for name, value in terms.items():
                 total.terms[name] += value
             total.units += units
@@ -52,16 +61,20 @@ class Sums:
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "terms": dict(self.terms), "started": -self.elapsed}
+        return {**vars(self), "terms": dict(self.terms), "ratios": dict(self.ratios), "started": -self.elapsed}
 
     @staticmethod
     def from_dict(saved: Mapping[str, Any]) -> Sums:
         """With the clock going on from where it stood."""
-        values = {**saved, "terms": defaultdict(float, saved["terms"])}
-        return Sums(**values | {"started": time.monotonic() + saved["started"]})
+        values = {**saved, "terms": defaultdict(float, saved["terms"]), "started": time.monotonic() + saved["started"]}
+        ratios = values.pop("ratios", {})
+        sums = Sums(**values)
+        sums._add_ratios(ratios)
+        return sums
 
     def means(self) -> dict[str, float]:
-        return {name: value / max(self.units, 1) for name, value in self.terms.items()}
+        ratios = {name: value / out_of for name, (value, out_of) in self.ratios.items() if out_of}
+        return {name: value / max(self.units, 1) for name, value in self.terms.items()} | ratios
 
     @property
     def elapsed(self) -> float:

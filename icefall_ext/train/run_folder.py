@@ -46,13 +46,15 @@ class RunFolder:
         for left_behind in path.glob(".*.partial"):  # by a run that was killed while it wrote
             if left_behind.is_file():
                 left_behind.unlink()
+        defaults = flat(OmegaConf.to_container(OmegaConf.structured(type(cfg)), enum_to_str=True))
         saved = path / "config.yaml"
         if saved.is_file():
             try:
                 earlier = OmegaConf.to_container(OmegaConf.load(saved))
             except Exception as error:  # yaml and OmegaConf each have a family of their own
                 raise UserError(f"{saved}: cannot be read ({str(error).splitlines()[0]}); mend or remove it") from None
-            _refuse_other_configuration(path, flat(earlier), flat(wanted), may_differ)
+            earlier = {**json.loads(json.dumps(defaults, default=str)), **flat(earlier)}  # options that came later
+            _refuse_other_configuration(path, earlier, flat(wanted), may_differ)
         elif path.is_dir() and any(path.glob("*.pt")):
             raise UserError(f"{path}: holds checkpoints but no config.yaml; name another folder, or empty it")
         folder = RunFolder(path)

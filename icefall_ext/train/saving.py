@@ -15,6 +15,7 @@ from icefall_ext.errors import UserError
 from icefall_ext.train import checkpoint as files
 from icefall_ext.train.guards import Counts
 from icefall_ext.train.metrics import Sums
+from icefall_ext.train.objective import Remembering
 
 if TYPE_CHECKING:
     from icefall_ext.train.trainer import Trainer
@@ -62,12 +63,17 @@ def resume(trainer: Trainer) -> bool:
     if world.first and "of_epoch" in saved:
         trainer.of_epoch = Sums.from_dict(saved["of_epoch"])
         trainer.guard.counts = Counts(**saved["counts"])
+    of_processes = saved.get("objective", [])
+    if isinstance(trainer.objective, Remembering) and world.rank < len(of_processes):
+        trainer.objective.load_state_dict(of_processes[world.rank], trainer.device)
     console.reads(path)
     return True
 
 
 def _save(trainer: Trainer, path: Path, copies: Sequence[Path] = ()) -> None:
     of_epoch, counts = trainer.of_epoch.over(trainer.world), trainer.guard.counts.over(trainer.world)
+    objective = trainer.objective
+    remembered = trainer.world.gather(objective.state_dict()) if isinstance(objective, Remembering) else []
     if not trainer.world.first:
         return
     files.save_checkpoint(path, {
@@ -82,6 +88,7 @@ def _save(trainer: Trainer, path: Path, copies: Sequence[Path] = ()) -> None:
         "of_epoch": of_epoch.to_dict(),
         "counts": asdict(counts),
         "most_seconds": trainer.portions.most,
+        **({"objective": remembered} if remembered else {}),
         **asdict(trainer.counters),
     }, copies)
 

@@ -14,6 +14,7 @@ from icefall_ext.data.batches import worst_batches
 from icefall_ext.data.loading import SpeechBatch, load_batches
 from icefall_ext.errors import UserError
 from icefall_ext.train.memory import out_of_memory, shape
+from icefall_ext.train.objective import Remembering
 from icefall_ext.train.run_folder import says
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ def try_largest_batches(trainer: Trainer) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     shapes = []
+    remembered = trainer.objective.state_dict() if isinstance(trainer.objective, Remembering) else None
     with load_batches(index, worst_batches(index.durations, index.token_counts, batches)) as loaded:
         for batch in loaded:
             shapes += _fits(trainer, batch.to(device))
+    if remembered is not None:
+        trainer.objective.load_state_dict(remembered, device)
     memory = f", at most {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB" if device.type == "cuda" else ""
     says(f"largest    {'; '.join(shapes)}: they fit{memory}")
 

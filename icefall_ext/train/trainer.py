@@ -33,7 +33,7 @@ from icefall_ext.train.config import LoopConfig
 from icefall_ext.train.guards import Guard
 from icefall_ext.train.memory import Portions, out_of_memory
 from icefall_ext.train.metrics import Journal, Progress, Sums, duration, epoch_line
-from icefall_ext.train.objective import Loss, Objective
+from icefall_ext.train.objective import Loss, Objective, Remembering
 from icefall_ext.train.precision import autocast_dtype, autocasting, batch_seed, grad_scaler, gradient_norm
 from icefall_ext.train.run_folder import RunFolder, says
 from icefall_ext.train.saving import resume, save_batch, save_epoch
@@ -307,6 +307,8 @@ class Trainer:
         epoch = counters.cur_epoch
         if not of_epoch.units:
             raise UserError(f"epoch {epoch}: not one batch with a finite loss; see {self.folder.path}/log")
+        if isinstance(self.objective, Remembering):
+            self.objective.check_epoch(epoch, of_epoch.ratios)
         valid = self._validate()
         best = []
         train_loss = of_epoch.means()["loss"]

@@ -7,25 +7,26 @@ At first the joiner knows nothing, and the ranges it is pruned to come from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from icefall_ext.data.loading import SpeechBatch
 from icefall_ext.train.config import LossConfig
 from icefall_ext.train.objective import Loss
-from icefall_ext.transducer.model import TransducerLosses
+from icefall_ext.train.syllable_losses import SyllableLosses
+from icefall_ext.transducer.model import TransducerLosses, TransducerModel
 
 
 class TransducerObjective:
     unit = "token"
 
-    def __init__(self, model: Callable[..., TransducerLosses], cfg: LossConfig):
+    def __init__(self, model: TransducerModel, cfg: LossConfig):
         cfg.check()
         self.model, self.cfg = model, cfg
 
     def __call__(self, batch: SpeechBatch, batch_number: int) -> Loss:
-        losses = self.model(batch.waveforms, batch.lengths, batch.tokens)
+        return self.of_losses(self.model(batch.waveforms, batch.lengths, batch.tokens), batch, batch_number)
+
+    def of_losses(self, losses: TransducerLosses, batch: SpeechBatch, batch_number: int) -> Loss:
         parts = {"simple_loss": losses.simple, "pruned_loss": losses.pruned}
         if losses.ctc is not None:
             parts["ctc_loss"] = losses.ctc
@@ -48,3 +49,23 @@ class TransducerObjective:
             "pruned_loss": 0.1 + 0.9 * warm,
             "ctc_loss": self.cfg.ctc_scale,
         }
+
+
+class WithSyllables(TransducerObjective):
+    """The same, and SITA's losses on the encoder's output. Alignments are those of the training cuts, so validation is
+    without, and its losses compare with those of a training that is without altogether."""
+
+    def __init__(self, model: TransducerModel, cfg: LossConfig, syllables: SyllableLosses):
+        super().__init__(model, cfg)
+        self.syllables = syllables
+        self.check_epoch, self.state_dict = syllables.check_epoch, syllables.state_dict
+        self.load_state_dict = syllables.load_state_dict
+
+    def __call__(self, batch: SpeechBatch, batch_number: int) -> Loss:
+        if not self.model.training:
+            return super().__call__(batch, batch_number)
+        frames, lengths = self.model.encode(batch.waveforms, batch.lengths)
+        loss = self.of_losses(self.model.losses(frames, lengths, batch.tokens), batch, batch_number)
+        of_syllables, loss.ratios = self.syllables(frames, lengths, batch.ids, batch_number)
+        loss.total = loss.total + of_syllables
+        return loss

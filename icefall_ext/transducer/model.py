@@ -53,7 +53,10 @@ class TransducerModel(nn.Module):
         return self.encoder(waveforms, lengths)
 
     def forward(self, waveforms: Tensor, lengths: Tensor, tokens: Sequence[Sequence[int]]) -> TransducerLosses:
-        frames, frame_lengths = self.encode(waveforms, lengths)
+        return self.losses(*self.encode(waveforms, lengths), tokens)
+
+    def losses(self, frames: Tensor, frame_lengths: Tensor, tokens: Sequence[Sequence[int]]) -> TransducerLosses:
+        """Of what `encode` gave."""
         symbols, symbol_lengths = pad_tokens(tokens, frames.device)
         boundary = torch.zeros(len(tokens), 4, dtype=torch.int64, device=frames.device)
         boundary[:, 2], boundary[:, 3] = symbol_lengths, frame_lengths

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from icefall_ext.files import read_jsonl
+
 ROOT = Path(__file__).parents[2]
 LOOP = """
 model: {predictor_dim: 16, joiner_dim: 16}
@@ -111,6 +113,37 @@ def test_the_raw_waveform_path_trains_and_decodes_without_a_first_phase(two_phas
     assert (folder / "exp raw/report/index.html").is_file()
 
 
+def test_tone_losses_align_the_syllables_once_and_train_both_phases_on_them(two_phases):
+    folder, _ = two_phases
+    losses = ["--tone-loss-scale", "0.1", "--speaker-loss-scale", "0.1"]
+    options = ["--stage", "5", "--encoder", "random:tiny-mel", *losses]
+    first = run(folder, "exp tone", *options, "--stop-stage", "7", "--aligner-epochs", "1")
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    assert (folder / "exp tone/aligner/epoch-1.pt").is_file()
+    alignments = folder / "exp tone/alignments.jsonl.gz"
+    rows = list(read_jsonl(alignments))
+    assert len(rows) > 20 and all(row["syllables"] and row["gender"] in ("F", "M") for row in rows)
+    assert first.stdout.count("syllables  ") == 2 and first.stdout.count("syllables of") == 1, "made once, read twice"
+    for phase in ("phase1", "phase2"):
+        lines = (folder / f"exp tone/{phase}/log/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        shown = [row for row in map(json.loads, lines) if row["kind"] == "train"]
+        assert any(row["tone_anchors"] > 0 and row["tone_loss"] > 0 for row in shown)
+        assert all("speaker_anchors" in row for row in shown)
+    before = alignments.stat().st_mtime_ns
+    again = run(folder, "exp tone", *options, "--stop-stage", "7", "--aligner-epochs", "1")
+    assert again.stdout.count("up to date") == 3 and alignments.stat().st_mtime_ns == before
+
+    other = run(folder, "exp given", *options, "--stop-stage", "6", "--phases", "direct", "--aligner",
+                str(folder / "exp tone/aligner"))
+    assert other.returncode == 0, other.stdout[-3000:] + other.stderr[-3000:]
+    assert "align the syllables of the training cuts" in other.stdout
+    assert not (folder / "exp given/aligner").exists() and not (folder / "exp given/phase1").exists()
+    assert list(read_jsonl(folder / "exp given/alignments.jsonl.gz")) == rows
+    by_file = run(folder, "exp file", *options, "--stop-stage", "7", "--phases", "direct", "--aligner", str(alignments))
+    assert by_file.returncode == 0, by_file.stdout[-3000:] + by_file.stderr[-3000:]
+    assert "phase 1: left out" in by_file.stdout and not (folder / "exp file/alignments.jsonl.gz").exists()
+
+
 @pytest.mark.k2
 def test_k2_and_native_fast_beam_search_read_the_same_from_one_checkpoint(two_phases):
     folder, _ = two_phases
@@ -139,6 +172,8 @@ def recogs(folder: Path) -> str:
         (["--encoder", "no-such-model", "--stage", "5", "--stop-stage", "5"], "no-such-model: no such file or folder"),
         (["--methods", "viterbi"], "--methods viterbi: must be of greedy_search"),
         (["--conf", "no/such/conf"], "no such folder; there is: mini paper"),
+        (["--tone-loss-scale", "0.1", "--aligner", "no/such"], "--aligner no/such: no such folder or file"),
+        (["--speaker-loss-scale", ".1", "--freeze-phase1", "all"], "the tone losses teach the encoder, which does not"),
         (["--train-seed", "x"], "--train-seed x: must be a whole number"),
     ],
 )

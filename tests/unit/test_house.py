@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Each room may import from the rooms before it, and from itself.
-ROOMS = ("", "text", "corpora", "data", "encoders", "transducer", "tone", "optim", "distributed", "train", "score",
-         "decode", "bin")
+ROOMS = ("", "text", "corpora", "data", "encoders", "transducer", "tone", "align", "optim", "distributed", "train",
+         "score", "decode", "bin")
 MODULES = sorted((ROOT / "icefall_ext").rglob("*.py"))
 READABLE_IN_ONE_SITTING = 450
 

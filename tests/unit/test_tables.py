@@ -158,9 +158,24 @@ def test_rows_that_are_the_same_system_are_one_run_in_all_tables():
                if run.seed == 1}
     assert folders["2", "tonal"] == folders["3", "direct"]
     assert folders["3", "two"] == folders["predictor", "context2"] == folders["sandhi", "citation"] == "default-seed1"
-    assert len(set(folders.values())) == len(folders) - 3
+    assert folders["tone", "without"] == "default-seed1"
+    assert len(set(folders.values())) == len(folders) - 4
     with_lstm = planned("3", predictor="lstm").runs
     assert [run.folder.name for run in with_lstm[:2]] == ["phases-direct-predictor-lstm-seed1", "predictor-lstm-seed1"]
+
+
+def test_rows_with_tone_losses_share_the_syllables_of_their_seed_and_the_others_wait_for_none():
+    table = planned("tone")
+    (of_first, of_second) = table.shared["aligner"]
+    assert options_of(of_first)["--stop-stage"] == "6" and options_of(of_first)["--phases"] == "direct"
+    assert options_of(of_first)["--aligner"] == "here" and options_of(of_second)["--train-seed"] == "2"
+    for run in table.runs:
+        options = options_of(run.job)
+        if run.row.name == "without":
+            assert "aligner" not in str(run.job.after) and "--aligner" not in options
+        else:
+            assert f"aligner-here-seed{run.seed}" in run.job.after
+            assert options["--aligner"] == f"exp/x/table-aligners/here-seed{run.seed}/alignments.jsonl.gz"
 
 
 def test_the_row_of_equal_length_has_the_epochs_of_both_phases():
@@ -453,7 +468,7 @@ def test_rows_on_different_test_sets_are_not_compared(recipe):
 
 
 def test_figures_beside_the_error_rate_come_from_the_scores(tmp_path):
-    rates = {name: {"percent": 7.0} for name in ("syllable", "surface-tone")}
+    rates = {name: {"percent": rate} for name, rate in (("syllable", 7.0), ("surface-tone", 7.0), ("tone", 5.0))}
     tones = {"surface-tone": {"confusable": {"among_percent": 9.0}}, "tone": {"confusable": {"among_percent": 4.0}}}
     for phase, systems in (("phase1", ["tailo"]), ("phase2", ["hanlo", "tailo"])):
         made = tmp_path / phase / METHOD
@@ -466,4 +481,10 @@ def test_figures_beside_the_error_rate_come_from_the_scores(tmp_path):
     outcome = read_outcome(tmp_path, METHOD, list(MEASURES))
     assert outcome.percent == 100 and outcome.commit == "abc"
     assert outcome.also == {"phase1-syllable": 7.0, "phase1-surface-tone": 7.0, "phase1-surface-confusable": 9.0,
+                            "phase1-tone": 5.0, "phase1-confusable": 4.0, "phase2-tone": 5.0,
                             "phase2-confusable": 4.0}
+    del rates["tone"], tones["tone"]  # phase 1 on surface tones
+    path = tmp_path / "phase1" / METHOD / "scores-test-x.json"
+    path.write_text(json.dumps({"systems": [{"script": "tailo", "rates": rates, "tones": tones}]}))
+    also = read_outcome(tmp_path, METHOD, ["phase1-tone", "phase1-confusable", "phase2-tone"]).also
+    assert also == {"phase1-tone": None, "phase1-confusable": None, "phase2-tone": 5.0}

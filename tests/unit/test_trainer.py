@@ -80,6 +80,16 @@ def test_a_finished_training_is_left_as_it_is(toys, tmp_path, capsys):
     assert "2 epochs were done" in capsys.readouterr().out
 
 
+def test_an_option_that_came_later_had_its_default_before(toys, tmp_path):
+    make_trainer(tmp_path / "exp", *toys, epochs=1).fit()
+    config = tmp_path / "exp/config.yaml"
+    lines = config.read_text(encoding="utf-8").splitlines()
+    config.write_text("\n".join(line for line in lines if "clipping_scale" not in line) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="trained with --clipping-scale 2.0, not 3.0"):
+        make_trainer(tmp_path / "exp", *toys, epochs=1, clipping_scale=3.0)
+    make_trainer(tmp_path / "exp", *toys, epochs=1)
+
+
 def test_more_epochs_go_on_from_where_it_ended(toys, tmp_path):
     make_trainer(tmp_path / "exp", *toys, epochs=1).fit()
     longer = make_trainer(tmp_path / "exp", *toys, epochs=2)

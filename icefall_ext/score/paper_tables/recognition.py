@@ -41,16 +41,28 @@ MEASURES = {
     "phase1-surface-tone": Measure(
         "phase 1: surface tone error rate %", PHASE1, lambda system: system["rates"]["surface-tone"]["percent"]
     ),
+    "phase1-tone": Measure("phase 1: tone error rate %", PHASE1, lambda system: _tone_errors(system)),
+    "phase1-confusable": Measure(
+        "phase 1: 5, 7, 8 taken for another of them %", PHASE1, lambda system: _confusable(system, "tone")
+    ),
     # Phase 1 on surface tones has no other ones, and surface tones alone are the same question for both.
     "phase1-surface-confusable": Measure(
         "phase 1: 5, 7, 8 taken for another of them %, surface tones", PHASE1,
         lambda system: _confusable(system, "surface-tone"),
+    ),
+    "phase2-tone": Measure(
+        "phase 2, read as Tai-lo: tone error rate %", PHASE2, lambda system: _tone_errors(system)
     ),
     "phase2-confusable": Measure(
         "phase 2, read as Tai-lo: 5, 7, 8 taken for another of them %, citation tones", PHASE2,
         lambda system: _confusable(system, "tone"),
     ),
 }  # fmt: skip
+
+
+def _tone_errors(system: dict[str, Any]) -> float | None:
+    """Of citation tones; a model that writes surface tones has none."""
+    return system["rates"]["tone"]["percent"] if "tone" in system["rates"] else None
 
 
 def _confusable(system: dict[str, Any], tones: str) -> float | None:
