@@ -60,6 +60,8 @@ recipe_settings() {
   for name in feature_layer teacher_epochs stage1_epochs stage2_epochs avg; do
     [ "${!name}" -gt 0 ] || eval "$name=\$conf_$name"
   done
+  [ "$frozen" -lt "$feature_layer" ] ||
+    fail "--frozen $frozen, --feature-layer $feature_layer: no block would learn in stage 1; the second must be above the first"
   [ "$encoder" != auto ] || encoder="$conf_encoder"
   [ "$num_nodes" = 1 ] && [ "$gpus_per_node" -le 1 ] ||
     fail "--num-nodes $num_nodes, --gpus-per-node $gpus_per_node: a training of sita is one process, on one GPU at most"

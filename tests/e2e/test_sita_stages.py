@@ -134,6 +134,7 @@ def test_a_table_matches_steps_and_writes_its_section(done):
     [
         (["--vocab-size", "300"], "--vocab-size: unknown option (see --help)"),
         (["--frozen", "none"], "--frozen none: must be auto or a whole number"),
+        (["--frozen", "3", "--feature-layer", "2"], "no block would learn in stage 1"),
         (["--cluster", "slurm", "--num-nodes", "2"], "a training of sita is one process, on one GPU at most"),
         (["--table", "2"], "--table 2: must be one of none, ablation, layers, staged, loss, transfer"),
         (["--table", "loss", "--tone-loss", "margin"], "--tone-loss margin: table loss sets that for its rows"),
