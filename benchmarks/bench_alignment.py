@@ -13,6 +13,7 @@ generated corpus) its boundaries are compared with the real ones.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def measure_trained(cfg: Config, backends: list[str]) -> list[dict[str, float]]:
     for _ in range(cfg.rounds):
         took: dict[str, float] = {}
         with clock(took, LOADING, cfg.device):
-            batches = [collate([load_audio(deserialize_item(cut)) for cut in cuts[part]],
+            batches = [collate([load_audio(deserialize_item(copy.deepcopy(cut))) for cut in cuts[part]],
                                [restored.bpe.encode(one.aligned) for one in spoken[part]],
                                [cut["id"] for cut in cuts[part]]) for part in parts]
         timed.append(measure(cfg, restored.model, batches, backends) | took)
