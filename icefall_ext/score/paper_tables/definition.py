@@ -1,6 +1,6 @@
 """The tables of a recipe as data, egs/<recipe>/tables.yaml: rows that differ in options of run.sh.
 
-    figures: recognition              # what makes the columns, and where a run has it (score/paper_tables/kinds.py)
+    figures: recognition              # what makes the columns, and where a run has it (bin/run_table.py)
     paper: {name: ..., corpus: TAT-MOE, corpus_option: tat, epochs: {phase 1: 20, Han-Lo: 40}}
     defaults: {phases: two, ...}      # run.sh's own, of every option that a row sets
     always: {methods: ...}            # given to every run, unless the command line says otherwise

@@ -1,4 +1,4 @@
-"""What a table shows of its runs. A recipe says by name (`figures:` of its tables.yaml) which of KINDS it is."""
+"""What a table shows of its runs. A recipe says by name (`figures:` of its tables.yaml) which kind its are."""
 
 from __future__ import annotations
 
