@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,19 +122,14 @@ def is_done(cfg: Config, made_from: str) -> bool:
 
 
 def index_of(cfg: Config, restored: Restored, made_from: str) -> tuple[CutIndex, dict[str, int]]:
-    import torch
-
     from icefall_ext.data.index import CutIndex
-    from icefall_ext.data.loading import SAMPLE_RATE
     from icefall_ext.data.transcripts import text_of
-    from icefall_ext.transducer.model import frames_for_ctc
+    from icefall_ext.transducer.model import too_short_for_ctc
 
     tones, encoder = restored.content["system"].get("tones", "citation"), restored.model.encoder
 
     def reason_against(seconds: float, tokens: list[int]) -> str | None:
-        needed = int(frames_for_ctc(torch.tensor([tokens]), torch.tensor([len(tokens)])))
-        frames = int(encoder.output_lengths(torch.tensor(int(seconds * SAMPLE_RATE))))
-        return "with fewer frames than tokens" if frames < needed else None
+        return "with fewer frames than tokens" if too_short_for_ctc(encoder, seconds, tokens) else None
 
     index, left_out = CutIndex.build(
         cfg.cuts, work_dir(cfg.out) / "index", lambda cut: text_of(cut, "tailo", tones, cfg.tone5),
@@ -194,7 +189,7 @@ def whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def write_in_order(out: Path, order: Sequence[str] | dict[str, Any], aligned: dict[str, dict[str, Any]]) -> int:
+def write_in_order(out: Path, order: Iterable[str], aligned: dict[str, dict[str, Any]]) -> int:
     syllables = 0
     with open_jsonl_for_writing(out) as writer:
         for id in order:

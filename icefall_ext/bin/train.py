@@ -177,20 +177,15 @@ def keep_lang(cfg: Config) -> None:
 
 def index(cfg: Config, model: TransducerModel, bpe: ByteBPE, part: str) -> CutIndex:
     """The cuts that can be learnt from; says how many were left out, and why."""
-    import torch
-
     from icefall_ext.data.index import CutIndex
-    from icefall_ext.transducer.model import frames_for_ctc
+    from icefall_ext.transducer.model import too_short_for_ctc
 
     def reason_against(seconds: float, tokens: list[int]) -> str | None:
         if seconds < cfg.min_seconds:
             return f"shorter than {cfg.min_seconds} s"
         if seconds > cfg.max_seconds:
             return f"longer than {cfg.max_seconds} s"
-        symbols = torch.tensor([tokens])
-        needed = int(frames_for_ctc(symbols, torch.tensor([len(tokens)])))
-        frames = int(model.encoder.output_lengths(torch.tensor(int(seconds * 16000))))
-        return "fewer frames than tokens" if frames < needed else None
+        return "fewer frames than tokens" if too_short_for_ctc(model.encoder, seconds, tokens) else None
 
     cuts = cfg.train_cuts if part == "train" else cfg.valid_cuts
     key = json.dumps([cfg.script, cfg.tones, cfg.tone5, cfg.min_seconds, cfg.max_seconds, bpe.digest,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from icefall_ext.data.loading import SAMPLE_RATE
 from icefall_ext.encoders.freezing import parameter_counts
 from icefall_ext.encoders.speech_encoder import SpeechEncoder
 from icefall_ext.transducer.joiner import Joiner
@@ -127,6 +128,12 @@ def frames_for_ctc(symbols: Tensor, lengths: Tensor) -> Tensor:
     """The fewest frames on which each row has a CTC path: one a token, and one between two alike."""
     inside = torch.arange(1, symbols.shape[1], device=symbols.device) < lengths.unsqueeze(1)
     return lengths + ((symbols[:, 1:] == symbols[:, :-1]) & inside).sum(1)
+
+
+def too_short_for_ctc(encoder: SpeechEncoder, seconds: float, tokens: Sequence[int]) -> bool:
+    """Whether audio this long comes out as fewer frames than these tokens need."""
+    needed = frames_for_ctc(torch.tensor([list(tokens)]), torch.tensor([len(tokens)]))
+    return int(encoder.output_lengths(torch.tensor(int(seconds * SAMPLE_RATE)))) < int(needed)
 
 
 def pad_tokens(tokens: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
