@@ -42,6 +42,20 @@ env_pip() {
   env_fail "pip could not install ${env_requirements[*]}: $(grep -E '^ERROR' "$log" | tail -n 1) (all of it: $log)"
 }
 
+# The wheel with the hash that the requirements name, whatever k2 an earlier build left; the rest of them finds it in place.
+env_pip_k2() {
+  local wheel="$env_dir/k2-wheel.txt"
+  sed -nE 's/^(k2==[^ ]+) +# (sha256:[0-9a-f]{64})$/\1 --hash=\2/p' "${env_requirements[0]}" >"$wheel"
+  [ -s "$wheel" ] || { env_fail "${env_requirements[0]}: no line 'k2==VERSION   # sha256:HASH'"; return; }
+  env_pip "pip<24.1" && env_pip --force-reinstall --no-deps -r "$wheel"
+}
+
+env_k2_loads() {
+  local error
+  error=$("$env_dir/bin/python" -c "import k2" 2>&1) && return 0
+  env_fail "k2 is installed and does not load: ${error##*$'\n'} (${env_dir#"$env_root"/}; $(uname -sm))"
+}
+
 # Debian's python3 comes without ensurepip; its pip, virtualenv or uv can stand in, without root.
 env_make_venv() {
   local base="$1" way
@@ -93,8 +107,9 @@ env_build() {
   echo $$ >"$env_dir.lock/pid"
   {
     env_make_any_venv && : >"$env_dir/install.log" &&
-      { [ "$env_lane" != k2 ] || env_pip "pip<24.1"; } &&
+      { [ "$env_lane" != k2 ] || env_pip_k2; } &&
       env_pip "${wanted[@]}" &&
+      { [ "$env_lane" != k2 ] || env_k2_loads; } &&
       env_digest "${env_requirements[0]}" >"$env_dir/.satisfies-run" &&
       env_digest "${env_requirements[@]}" >"$env_dir/.satisfies-$env_what"
   } || status=$?
@@ -105,7 +120,7 @@ env_build() {
 
 env_is_satisfied_by() {
   env_fits "$1" && "$1" "$env_root/local/check_requirements.py" "${env_requirements[@]}" >/dev/null 2>&1 &&
-    PYTHON="$(command -v "$1")"
+    { [ "$env_lane" != k2 ] || "$1" -c "import k2" 2>/dev/null; } && PYTHON="$(command -v "$1")"
 }
 
 env_main() {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -290,3 +292,38 @@ def test_build_that_fails_says_what_and_where_the_log_is_and_leaves_no_stamp(bar
     assert result.returncode == 2
     assert "pip could not install" in result.stderr and "install.log" in result.stderr
     assert not list((bare / ".venv").glob(".satisfies*"))
+
+
+def wheel(folder: Path, name: str, module: str) -> str:
+    """Writes a wheel of a package k2, version 9.9, adds it to the page of links and returns its hash."""
+    files = {"k2/__init__.py": module, "k2-9.9.dist-info/METADATA": "Metadata-Version: 2.1\nName: k2\nVersion: 9.9\n",
+             "k2-9.9.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
+    record = "".join(f"{file},,\n" for file in (*files, "k2-9.9.dist-info/RECORD"))
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for file, content in {**files, "k2-9.9.dist-info/RECORD": record}.items():
+            archive.writestr(file, content)
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    with (folder / "index.html").open("a") as page:
+        page.write(f'<a href="{name}#sha256={digest}">{name}</a>\n')
+    return digest
+
+
+@pytest.mark.k2
+def test_wheel_of_k2_is_the_one_that_is_named_whatever_pip_would_take(bare, tmp_path_factory):
+    """k2 names the wheels of all Pythons as if each suited them all."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    modules = {"py3.8": "made_for = '3.8'", "py3.10": "made_for = '3.10'", "py3.9": "import _k2"}
+    hashes = {tag: wheel(wheels, f"k2-9.9-{tag}-none-any.whl", module) for tag, module in modules.items()}
+
+    def build(tag: str) -> subprocess.CompletedProcess:
+        (bare / "requirements-k2.txt").write_text(f"k2==9.9   # sha256:{hashes[tag]}\n")
+        command = ["local/env.sh", "--lane", "k2", "--python", sys.executable, "--", "python", "-c"]
+        return in_bare(bare, *command, "import k2; print(k2.made_for)", PIP_NO_INDEX="1",
+                       PIP_FIND_LINKS=str(wheels / "index.html"))
+
+    for tag in ("py3.8", "py3.10"):
+        result = build(tag)
+        assert result.returncode == 0 and result.stdout.splitlines()[-1] == tag[2:], result.stdout + result.stderr
+    for _ in range(2):  # nor does an environment without a k2 that loads count as built
+        result = build("py3.9")
+        assert result.returncode == 2 and "k2 is installed and does not load: ModuleNotFoundError: " in result.stderr
