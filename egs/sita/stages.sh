@@ -191,8 +191,10 @@ recipe_stages() {
       if stage 8 "both stages' losses at once, in as many steps" --reads "$train_cuts" "$dev_cuts" $pretrained \
         $earlier "${trained[@]}" --options "${choices[@]}" stage1_epochs stage2_epochs "${of_stage1[@]}" \
         distil_scale avg --writes "$last" "$exp_dir/single/config.yaml"; then
-        run "${training[@]}" --config "$conf/single.yaml" --part single --exp-dir "$exp_dir/single" \
-          --stage-epochs "$stage1_epochs" "$stage2_epochs" "${losses[@]}" "${taught[@]}" "${shared[@]}"
+        # Of stage 2 what stage 1 has not, and where both have something that of stage 1, whose batches these are.
+        run "${training[@]}" --config "$conf/stage2.yaml" --config "$conf/stage1.yaml" --part single \
+          --exp-dir "$exp_dir/single" --stage-epochs "$stage1_epochs" "$stage2_epochs" "${losses[@]}" "${taught[@]}" \
+          "${shared[@]}"
       fi
       models+=(single) trained+=("$last") ;;
     stage1)

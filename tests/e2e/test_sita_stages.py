@@ -37,7 +37,7 @@ def workplace(tmp_path_factory) -> Path:
     conf = folder / "conf"
     conf.mkdir()
     files = {"encoder.yaml": ENCODER, "budget.sh": BUDGET, **dict.fromkeys(
-        ("teacher.yaml", "stage1.yaml", "stage2.yaml", "single.yaml"), LOOP)}
+        ("teacher.yaml", "stage1.yaml", "stage2.yaml"), LOOP)}
     for name, content in files.items():
         (conf / name).write_text(content, encoding="utf-8")
     return folder
