@@ -149,6 +149,12 @@ def digest_of_file(path: str | Path) -> str:
     return sha.hexdigest()
 
 
+def digest_of_files(paths: Iterable[str | Path]) -> str:
+    """Of their contents in this order; empty for none."""
+    digests = [digest_of_file(path) for path in paths]
+    return digest_of_lines(digests) if digests else ""
+
+
 def digest_of_lines(lines: Iterable[str]) -> str:
     sha = hashlib.sha256()
     for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,8 @@ def make_index(cuts: Path, folder: Path, bpe: ByteBPE) -> CutIndex:
     return CutIndex.build(cuts, folder, lambda c: text_of(c, "tailo"), bpe.encode, lambda *_: None, "toy")[0]
 
 
-def make_trainer(folder: Path, cuts: Path, bpe: ByteBPE, source: str = "random:tiny-mel", **changes) -> Trainer:
+def make_trainer(folder: Path, cuts: Path, bpe: ByteBPE, source: str = "random:tiny-mel",
+                 began_from: Sequence[Path] = (), **changes) -> Trainer:
     """`changes` are options of the loop."""
     settings = dict(epochs=2, lr=0.02, accumulate=2, average_period=2, log_every=1, save_every=2, lr_warmup=2.0,
                     seed=7) | changes
@@ -84,4 +86,4 @@ def make_trainer(folder: Path, cuts: Path, bpe: ByteBPE, source: str = "random:t
     objective = TransducerObjective(model, LossConfig(warm_batches=4))
     system = {**model.to_dict(), "script": "tailo", "tones": "citation"}
     run_folder = RunFolder.start(cfg, folder, MAY_DIFFER)
-    return Trainer(run_folder, model, objective, optimizer, data, cfg, torch.device("cpu"), system)
+    return Trainer(run_folder, model, objective, optimizer, data, cfg, torch.device("cpu"), system, began_from)

@@ -123,7 +123,7 @@ recipe_stages() {
 
   case "$encoder" in
     tonal | nontonal)
-      source="$exp_dir/encoder" pretrained="$exp_dir/encoder/config.json"
+      source="$exp_dir/encoder" pretrained="$exp_dir/encoder/model.safetensors"
       if stage 5 "pre-train the encoder on the $encoder source language" --reads "$corpus_dir/source/$encoder" \
         --options encoder conf source_hours train_seed --writes "$exp_dir/encoder"; then
         run python -m icefall_ext.bin.prepare_audio_cuts --audio-dir "$corpus_dir/source/$encoder" \
@@ -133,6 +133,7 @@ recipe_stages() {
           --out-dir "$exp_dir/encoder" --train.seed "$train_seed" --device "$device" --threads "$threads"
       fi ;;
     *)
+      [ ! -e "$encoder" ] || pretrained="$encoder"
       if stage 5 "check the encoder" --reads --options encoder; then
         run python -m icefall_ext.bin.check_encoder --encoder.source "$encoder"
       fi ;;

@@ -127,8 +127,9 @@ recipe_stages() {
   [ "$teacher" != train ] || teacher_folder="$exp_dir/teacher"
   [ ! -d "$init_from" ] || earlier=$(find "$init_from" -maxdepth 1 -name "epoch-*.pt" | sort)
 
+  [ ! -e "$encoder" ] || pretrained="$encoder"
   if [ "$encoder" = pretrain ]; then
-    source="$exp_dir/encoder" pretrained="$exp_dir/encoder/config.json"
+    source="$exp_dir/encoder" pretrained="$exp_dir/encoder/model.safetensors"
     if stage 5 "pre-train the encoder on the training words" --reads "$train_cuts" --options conf train_seed \
       --writes "$exp_dir/encoder"; then
       run python -m icefall_ext.bin.pretrain_encoder --config "$conf/encoder.yaml" --cuts "$train_cuts" \

@@ -81,8 +81,8 @@ def main(cfg: Config) -> None:
     labels = Labels.of(word_of(cut, cfg.train_cuts) for cut in read_jsonl(cfg.train_cuts))
     with World.start(device) as world:
         torch.manual_seed(cfg.train.seed)
-        model = build_model(cfg, labels)
-        teacher = load_teacher(cfg, labels, model)
+        model, began_from = build_model(cfg, labels)
+        teacher, of_teacher = load_teacher(cfg, labels, model)
         with world.first_process_first():  # it makes the files that the others read
             folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE) if world.first else RunFolder(cfg.exp_dir)
             if world.first:
@@ -107,7 +107,7 @@ def main(cfg: Config) -> None:
         objective = ToneObjective(model, cfg.part, items_of, cfg.loss, cfg.augment, teacher, cfg.distil)
         data = build_data(cfg, train, valid, world)
         system = system_of(model, labels, cfg.part)
-        Trainer(folder, model, objective, optimizer, data, cfg.train, device, system).fit()
+        Trainer(folder, model, objective, optimizer, data, cfg.train, device, system, began_from + of_teacher).fit()
 
 
 def check(cfg: Config) -> None:
@@ -132,9 +132,10 @@ def check(cfg: Config) -> None:
                              "has to be 1")
 
 
-def build_model(cfg: Config, labels: Labels) -> WordModel:
-    """With the encoder that --encoder.source names, or with all that an earlier training can give."""
+def build_model(cfg: Config, labels: Labels) -> tuple[WordModel, tuple[Path, ...]]:
+    """With the encoder that --encoder.source names, or with all that an earlier training can give; and their files."""
     from icefall_ext.encoders.load import build_encoder
+    from icefall_ext.encoders.sources import files_of
     from icefall_ext.encoders.spec import Architecture
     from icefall_ext.encoders.speech_encoder import SpeechEncoder
     from icefall_ext.tone.model import WordModel
@@ -143,7 +144,8 @@ def build_model(cfg: Config, labels: Labels) -> WordModel:
 
     sizes = len(labels.classes), labels.vocab_size
     if not cfg.init_from:
-        return WordModel(build_encoder(cfg.encoder), cfg.layers, *sizes)
+        model = WordModel(build_encoder(cfg.encoder), cfg.layers, *sizes)
+        return model, files_of(cfg.encoder.source, cfg.encoder.weights_dir)
     earlier = Path(cfg.init_from)
     same = Labels.load(earlier) == labels
     weights = chosen_weights(earlier, epoch=0, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
@@ -151,12 +153,12 @@ def build_model(cfg: Config, labels: Labels) -> WordModel:
     model = WordModel(encoder, cfg.layers, *sizes)
     kept = {name: value for name, value in weights.tensors.items() if same or not name.startswith("tone_output.")}
     hand_over(model, kept, same, f"{weights.source}, {weights.suffix}")
-    return model
+    return model, weights.files
 
 
-def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> WordModel | None:
+def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> tuple[WordModel | None, tuple[Path, ...]]:
     if not cfg.teacher or not cfg.distil.scale:
-        return None
+        return None, ()
     from icefall_ext.train.word_training import restore_words
 
     teacher = restore_words(Path(cfg.teacher), avg=cfg.teacher_avg)
@@ -167,7 +169,7 @@ def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> WordModel |
         raise UserError(f"{cfg.teacher}: its frames are not as far apart as the student's; take one with the same "
                         "encoder")
     console.reads(teacher.source, "the teacher")
-    return teacher.model
+    return teacher.model, teacher.files
 
 
 def build_optimizer(cfg: Config, model: WordModel):

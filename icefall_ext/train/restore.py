@@ -27,7 +27,11 @@ class Weights:
     tensors: dict[str, Tensor]
     content: dict[str, Any]  # of the last checkpoint
     suffix: str  # icefall's name for the choice
-    source: str
+    files: tuple[Path, ...]  # the last one last
+
+    @property
+    def source(self) -> str:
+        return str(self.files[-1])
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,12 @@ def chosen_weights(folder: Path, epoch: int, iteration: int, avg: int, use_avera
         start = files.load_checkpoint(by_number[first]) if first else beginning(content)
         names = (str(by_number.get(first, "the beginning")), str(by_number[last]))
         tensors = files.average_between(start, content, names)
-        return Weights(tensors, content, f"{suffix}-use-averaged-model", names[1])
+        read = tuple(by_number[number] for number in (first, last) if number)
+        return Weights(tensors, content, f"{suffix}-use-averaged-model", read)
     if len(numbers) < avg:
         raise UserError(f"--avg {avg}: {folder} has only {len(numbers)} checkpoints up to {kind} {last}")
     models = [content["model"], *(files.load_checkpoint(by_number[n])["model"] for n in numbers[-avg:-1])]
-    return Weights(files.mean_of(models), content, suffix, str(by_number[last]))
+    return Weights(files.mean_of(models), content, suffix, tuple(by_number[number] for number in numbers[-avg:]))
 
 
 def beginning(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,9 @@ def resume(trainer: Trainer) -> bool:
     """Whether there was something to go on from."""
     folder, world = trainer.folder.path, trainer.world
     found = files.newest_whole(folder) if world.first else None
+    if found and found[1].get("began", trainer.began) != trainer.began:
+        raise UserError(f"{found[0]}: began from other weights than {' '.join(map(str, trainer.began_from))} now "
+                        "holds; name another folder, or remove this one to begin anew")
     path = world.gather(found and found[0])[0]
     if path is None:
         return False
@@ -85,6 +88,7 @@ def _save(trainer: Trainer, path: Path, copies: Sequence[Path] = ()) -> None:
         "sampler": {"epoch": trainer.counters.cur_epoch, "next_batch": trainer.next_batch, "seed": trainer.cfg.seed},
         "system": trainer.system,
         "data": trainer.data.train.key,
+        "began": trainer.began,
         "of_epoch": of_epoch.to_dict(),
         "counts": asdict(counts),
         "most_seconds": trainer.portions.most,

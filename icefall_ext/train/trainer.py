@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from icefall_ext.data.index import CutIndex
 from icefall_ext.data.loading import BatchStream, SpeechBatch, load_batches
 from icefall_ext.distributed.world import World
 from icefall_ext.errors import UserError
+from icefall_ext.files import digest_of_files
 from icefall_ext.interruption import Request, Stopped, name_of
 from icefall_ext.optim.eden import Eden
 from icefall_ext.train import checkpoint as files
@@ -104,11 +106,14 @@ class Trainer:
         cfg: LoopConfig,
         device: torch.device,
         system: dict[str, Any],
+        began_from: Sequence[Path] = (),
     ):
-        """`system` is what a checkpoint says about the model, so that it can be built again."""
+        """`system` is what a checkpoint says about the model, so that it can be built again; `began_from` are the files
+        with the weights that the first step is taken from."""
         self.folder, self.model, self.objective, self.optimizer = folder, model, objective, optimizer
         self.data, self.cfg, self.device, self.system = data, cfg, device, system
-        self.world = data.world
+        self.world, self.began_from = data.world, began_from
+        self.began = digest_of_files(began_from) if self.world.first else ""
         self.scheduler = Eden(optimizer, cfg.lr_batches, cfg.lr_epochs, cfg.lr_warmup)
         self.average = copy.deepcopy(model).to(torch.float64).requires_grad_(False) if self.world.first else None
         self.dtype = autocast_dtype(cfg.amp, device)

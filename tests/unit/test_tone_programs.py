@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from icefall_ext.score.word_errors import hypotheses_table, word_errors
 from icefall_ext.tone.batches import BatchShape
 from icefall_ext.tone.labels import MISSING, Labels, Word
 from icefall_ext.tone.spec import LayerConfig
-from icefall_ext.train.checkpoint import load_checkpoint
+from icefall_ext.train.checkpoint import load_checkpoint, save_checkpoint
 from icefall_ext.train.config import LoopConfig
 
 
@@ -108,6 +109,23 @@ def test_the_same_command_does_nothing_when_all_is_done(trained, cuts, capsys):
     train_tone.main(configuration("stage1", trained / "stage1", cuts))
     assert "2 epochs were done" in capsys.readouterr().out
     assert (trained / "stage1/epoch-2.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", ["stage1", "teacher"])
+def test_stage_2_does_not_go_on_when_what_it_began_from_was_trained_anew(trained, cuts, tmp_path, changed):
+    for folder in ("stage1", "teacher"):
+        shutil.copytree(trained / folder, tmp_path / folder)
+    cfg = configuration("stage2", tmp_path / "stage2", cuts, init_from=str(tmp_path / "stage1"),
+                        teacher=str(tmp_path / "teacher"))
+    cfg.train.epochs = 1
+    train_tone.main(cfg)
+    cfg.train.epochs = 2
+    path = tmp_path / changed / "epoch-2.pt"
+    content = load_checkpoint(path)
+    content["model_avg"]["ctc_output.bias"].add_(1)
+    save_checkpoint(path, content)
+    with pytest.raises(UserError, match=f"epoch-1.pt: began from other weights than .*{path}.* now holds"):
+        train_tone.main(cfg)
 
 
 def test_single_stage_training_has_both_losses(cuts, trained, tmp_path):

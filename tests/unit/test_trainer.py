@@ -274,6 +274,18 @@ def test_a_folder_refuses_other_data(toys, tmp_path):
         make_trainer(tmp_path / "exp", write_cuts(tmp_path, seed=5, name="others"), toys[1], epochs=2).fit()
 
 
+def test_a_folder_refuses_to_go_on_from_other_first_weights(toys, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"those of Monday")
+    make_trainer(tmp_path / "exp", *toys, epochs=1, began_from=[weights]).fit()
+    make_trainer(tmp_path / "exp", *toys, epochs=2, began_from=[weights.rename(tmp_path / "moved")]).fit()
+    weights.write_bytes(b"those of Tuesday")
+    trainer = make_trainer(tmp_path / "exp", *toys, epochs=3, began_from=[weights])
+    with pytest.raises(UserError, match=f"epoch-2.pt: began from other weights than {weights} now holds"):
+        trainer.fit()
+    assert not (tmp_path / "exp/epoch-3.pt").exists()
+
+
 def test_a_second_training_in_the_same_folder_is_refused(toys, tmp_path):
     first = make_trainer(tmp_path / "exp", *toys)
     code = "import pathlib, sys, icefall_ext.train.run_folder as m; m.take_lock(pathlib.Path(sys.argv[1]))"
