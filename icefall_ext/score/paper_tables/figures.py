@@ -1,4 +1,4 @@
-"""What a table shows of its runs. A recipe says by name (`figures:` of its tables.yaml) which kind its are."""
+"""What a table shows of its runs. A recipe names the kind of its own (`figures:` in its tables.yaml)."""
 
 from __future__ import annotations
 
