@@ -34,41 +34,28 @@ class Measure:
     find: Callable[[dict[str, Any]], float | None]  # in a system of scores-*.json
 
 
+def rate(unit: str) -> Callable[[dict[str, Any]], float | None]:
+    """None where the unit is not counted: a model that writes surface tones has no citation tones."""
+    return lambda system: system["rates"][unit]["percent"] if unit in system["rates"] else None
+
+
+def confusable(tones: str) -> Callable[[dict[str, Any]], float | None]:
+    """None as above; tones of a model that writes surface tones are under the name of what is written."""
+    return lambda system: system["tones"][tones]["confusable"]["among_percent"] if tones in system["tones"] else None
+
+
+_AMONG = "5, 7, 8 taken for another of them %"
+_READ = "phase 2, read as Tai-lo"
 MEASURES = {
-    "phase1-syllable": Measure(
-        "phase 1: syllable error rate %", PHASE1, lambda system: system["rates"]["syllable"]["percent"]
-    ),
-    "phase1-surface-tone": Measure(
-        "phase 1: surface tone error rate %", PHASE1, lambda system: system["rates"]["surface-tone"]["percent"]
-    ),
-    "phase1-tone": Measure("phase 1: tone error rate %", PHASE1, lambda system: _tone_errors(system)),
-    "phase1-confusable": Measure(
-        "phase 1: 5, 7, 8 taken for another of them %", PHASE1, lambda system: _confusable(system, "tone")
-    ),
+    "phase1-syllable": Measure("phase 1: syllable error rate %", PHASE1, rate("syllable")),
+    "phase1-surface-tone": Measure("phase 1: surface tone error rate %", PHASE1, rate("surface-tone")),
+    "phase1-tone": Measure("phase 1: tone error rate %", PHASE1, rate("tone")),
+    "phase1-confusable": Measure(f"phase 1: {_AMONG}", PHASE1, confusable("tone")),
     # Phase 1 on surface tones has no other ones, and surface tones alone are the same question for both.
-    "phase1-surface-confusable": Measure(
-        "phase 1: 5, 7, 8 taken for another of them %, surface tones", PHASE1,
-        lambda system: _confusable(system, "surface-tone"),
-    ),
-    "phase2-tone": Measure(
-        "phase 2, read as Tai-lo: tone error rate %", PHASE2, lambda system: _tone_errors(system)
-    ),
-    "phase2-confusable": Measure(
-        "phase 2, read as Tai-lo: 5, 7, 8 taken for another of them %, citation tones", PHASE2,
-        lambda system: _confusable(system, "tone"),
-    ),
-}  # fmt: skip
-
-
-def _tone_errors(system: dict[str, Any]) -> float | None:
-    """Of citation tones; a model that writes surface tones has none."""
-    return system["rates"]["tone"]["percent"] if "tone" in system["rates"] else None
-
-
-def _confusable(system: dict[str, Any], tones: str) -> float | None:
-    """Of a model that writes surface tones, these are under the name of what is written."""
-    found = system["tones"]
-    return found[tones]["confusable"]["among_percent"] if tones in found else None
+    "phase1-surface-confusable": Measure(f"phase 1: {_AMONG}, surface tones", PHASE1, confusable("surface-tone")),
+    "phase2-tone": Measure(f"{_READ}: tone error rate %", PHASE2, rate("tone")),
+    "phase2-confusable": Measure(f"{_READ}: {_AMONG}, citation tones", PHASE2, confusable("tone")),
+}
 
 
 class Recognition:
