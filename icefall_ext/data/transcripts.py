@@ -7,6 +7,7 @@ from typing import Any
 
 from icefall_ext.text import tailo
 from icefall_ext.text.tailo_sandhi import NEUTRAL, sandhi_of_words
+from icefall_ext.text.tailo_spelling import tone_can_be_written
 
 SCRIPTS = ("tailo", "hanlo")
 TONES = ("citation", "surface")
@@ -25,7 +26,8 @@ def text_of(cut: dict[str, Any], script: str, tones: str = "citation", tone5: st
 def surface_text(text: str, tone5: str = "south") -> str:
     """`gua2 si7 tai5-uan5-lang5` -> `gua1 si3 tai7-uan7-lang5`; an utterance is one tone group.
 
-    A neutral syllable keeps what is written, and a changed one its -h (`tsih2`), so that the spelling stays Tai-lo.
+    A neutral syllable keeps what is written. A changed one keeps the -h that is not spoken (`tsih2`), so that it is
+    known by its spelling; tone 1 cannot be written beside one, so there it goes (`toh4-a2` -> `to1-a2`).
     """
     words = tailo.parse(text).words
     spoken = iter(sandhi_of_words(words, tone5=tone5))
@@ -33,5 +35,11 @@ def surface_text(text: str, tone5: str = "south") -> str:
 
 
 def _in_tones(word: tailo.Word, tones: list[int]) -> tailo.Word:
-    syllables = (s if tone == NEUTRAL else replace(s, tone=tone) for s, tone in zip(word.syllables, tones))
-    return replace(word, syllables=tuple(syllables))
+    return replace(word, syllables=tuple(map(_in_tone, word.syllables, tones)))
+
+
+def _in_tone(syllable: tailo.Syllable, tone: int) -> tailo.Syllable:
+    if tone == NEUTRAL:
+        return syllable
+    final = syllable.final if tone_can_be_written(syllable.final, tone) else syllable.final.removesuffix("h")
+    return replace(syllable, final=final, tone=tone)

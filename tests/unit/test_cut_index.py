@@ -9,6 +9,8 @@ from icefall_ext.data.index import CutIndex
 from icefall_ext.data.loading import load_batches
 from icefall_ext.data.transcripts import surface_text, text_of
 from icefall_ext.files import read_jsonl
+from icefall_ext.text import tailo
+from icefall_ext.text.tailo_spelling import FINALS, INITIALS, TONES, base_exists, tone_is_usual
 from tests.training_toys import train_bpe, write_cuts
 
 
@@ -66,3 +68,17 @@ def test_surface_tones_are_those_of_the_sandhi_rules():
     assert surface_text("gua2 si7 tai5-uan5-lang5") == "gua1 si3 tai7-uan7-lang5"
     assert surface_text("tsiah8-png7") == "tsiah3-png7"
     assert surface_text("khi3--ah4") == "khi3--ah4"
+    assert surface_text("toh4-a2") == "to1-a2" and surface_text("ioh8-a2") == "ioh7-a2"
+
+
+@pytest.mark.parametrize("tone5", ["south", "north"])
+@pytest.mark.parametrize("final", FINALS)
+def test_surface_tones_of_every_syllable_can_be_written(final, tone5):
+    """Before any syllable, before the diminutive, and three times in a word."""
+    initial = next(initial for initial in INITIALS if base_exists(initial, final))
+    for tone in TONES:
+        if tone_is_usual(final, tone):
+            one = f"{initial}{final}{tone}"
+            for text in (f"{one} lang5", f"{one}-a2", f"{one}-a2-lang5", f"{one}--e5", f"{one}-{one}-{one}"):
+                spoken = surface_text(text, tone5)
+                assert " ".join(word.number() for word in tailo.parse(spoken).words) == spoken
