@@ -165,7 +165,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(prepared
 
 def test_second_run_in_the_same_folder_is_refused_until_all_of_the_first_is_gone(prepared, tmp_path):
     """Killing the shell alone leaves the program that it started at work on the same files."""
-    options = ["--mini-hours", "20", "--nj", "1"]
+    options = ["--mini-hours", "6", "--nj", "1"]  # a minute of work
     with subprocess.Popen(
         [*command(tmp_path), *options], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment(),
         start_new_session=True,
