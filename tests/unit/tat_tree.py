@@ -139,3 +139,21 @@ def read_part(data_dir: DataDir, part: str) -> Part:
     with open(data_dir.audit("manifests", part), encoding="utf-8", newline="\n") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
     return Part(list(read_jsonl(data_dir.recordings(part))), list(read_jsonl(data_dir.supervisions(part))), rows)
+
+
+def train(tree: Tree, **options) -> Part:
+    """The training part without the sound sentence that every tree has."""
+    part = imported("tat", tree.root, tree.root.parent / "data", **options)["train"]
+    sound = "XX_XXF0001-0001-1.0-condenser"
+    return Part(
+        [r for r in part.recordings if r["id"] != sound], [s for s in part.supervisions if s["id"] != sound], part.rows
+    )
+
+
+def only_row(part: Part, done: str, reason: str) -> dict[str, str]:
+    assert part.said() == [(done, reason)]
+    return part.rows[0]
+
+
+def kept(part: Part) -> bool:
+    return part.ids() == ["TS_TSM0020-0035-6.13-condenser"]
