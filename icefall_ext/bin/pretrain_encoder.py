@@ -160,7 +160,6 @@ def pretrain(
 
     from icefall_ext.encoders.load import build_encoder
     from icefall_ext.encoders.pretraining.masked_prediction import MaskedPrediction
-    from icefall_ext.encoders.sources import files_of
     from icefall_ext.optim.groups import parameter_groups
     from icefall_ext.optim.scaled_adam import ScaledAdam
     from icefall_ext.train.checkpoint import fill_model
@@ -187,7 +186,7 @@ def pretrain(
         lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale,
     )
     system = {"architecture": model.encoder.architecture.to_dict(), "prediction": asdict(cfg.prediction)}
-    began_from = files_of(cfg.encoder.source, cfg.encoder.weights_dir)
+    began_from = model.encoder.read_from
     Trainer(folder, model, PretrainingObjective(model), optimizer, data, cfg.train, device, system, began_from).fit()
     world.wait()  # for the last checkpoint
     weights = chosen_weights(path, epoch=0, iteration=0, avg=cfg.avg, use_averaged_model=True)

@@ -84,7 +84,7 @@ def main(cfg: Config) -> None:
     bpe = ByteBPE.load(cfg.lang_dir)
     with World.start(device) as world:
         torch.manual_seed(cfg.train.seed)
-        model, began_from = build_model(cfg, bpe)
+        model = build_model(cfg, bpe)
         with world.first_process_first():  # it makes the files that the others read
             folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE) if world.first else RunFolder(cfg.exp_dir)
             if world.first:
@@ -96,7 +96,7 @@ def main(cfg: Config) -> None:
         objective = build_objective(cfg, model, train)
         system = {**model.to_dict(), "script": cfg.script, "tones": cfg.tones, "tone5": cfg.tone5}
         data = TrainingData(train, valid, cfg.batch, cfg.workers, world)
-        trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system, began_from)
+        trainer = Trainer(folder, model, objective, optimizer, data, cfg.train, device, system, model.encoder.read_from)
         if cfg.scan == "yes" or (cfg.scan == "auto" and device.type == "cuda"):
             try_largest_batches(trainer)
         trainer.fit()
@@ -121,10 +121,9 @@ def check(cfg: Config) -> None:
                          f"{cfg.new_lr_scale}, --init-avg {cfg.init_avg}: above 0")
 
 
-def build_model(cfg: Config, bpe: ByteBPE) -> tuple[TransducerModel, tuple[Path, ...]]:
-    """With the encoder that --encoder.source names, or with all that an earlier training can give; and their files."""
+def build_model(cfg: Config, bpe: ByteBPE) -> TransducerModel:
+    """With the encoder that --encoder.source names, or with all that an earlier training can give."""
     from icefall_ext.encoders.load import build_encoder
-    from icefall_ext.encoders.sources import files_of
     from icefall_ext.encoders.spec import Architecture
     from icefall_ext.encoders.speech_encoder import SpeechEncoder
     from icefall_ext.train.handover import hand_over, same_tokens
@@ -132,15 +131,15 @@ def build_model(cfg: Config, bpe: ByteBPE) -> tuple[TransducerModel, tuple[Path,
     from icefall_ext.transducer.model import TransducerModel
 
     if not cfg.init_from:
-        model = TransducerModel(build_encoder(cfg.encoder), cfg.model, bpe.vocab_size)
-        return model, files_of(cfg.encoder.source, cfg.encoder.weights_dir)
+        return TransducerModel(build_encoder(cfg.encoder), cfg.model, bpe.vocab_size)
     earlier = Path(cfg.init_from)
     weights = chosen_weights(earlier, epoch=0, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
     encoder = SpeechEncoder(Architecture.from_dict(weights.content["system"]["architecture"]), cfg.encoder)
     model = TransducerModel(encoder, cfg.model, bpe.vocab_size)
     kept = same_tokens(cfg.lang_dir, earlier / "lang")
     hand_over(model, weights.tensors, kept, f"{weights.source}, {weights.suffix}")
-    return model, weights.files
+    encoder.read_from = weights.files
+    return model
 
 
 def build_objective(cfg: Config, model: TransducerModel, train: CutIndex) -> TransducerObjective:

@@ -81,8 +81,9 @@ def main(cfg: Config) -> None:
     labels = Labels.of(word_of(cut, cfg.train_cuts) for cut in read_jsonl(cfg.train_cuts))
     with World.start(device) as world:
         torch.manual_seed(cfg.train.seed)
-        model, began_from = build_model(cfg, labels)
-        teacher, of_teacher = load_teacher(cfg, labels, model)
+        model = build_model(cfg, labels)
+        teacher = load_teacher(cfg, labels, model)
+        began_from = model.encoder.read_from + (teacher.encoder.read_from if teacher else ())
         with world.first_process_first():  # it makes the files that the others read
             folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE) if world.first else RunFolder(cfg.exp_dir)
             if world.first:
@@ -107,7 +108,7 @@ def main(cfg: Config) -> None:
         objective = ToneObjective(model, cfg.part, items_of, cfg.loss, cfg.augment, teacher, cfg.distil)
         data = build_data(cfg, train, valid, world)
         system = system_of(model, labels, cfg.part)
-        Trainer(folder, model, objective, optimizer, data, cfg.train, device, system, began_from + of_teacher).fit()
+        Trainer(folder, model, objective, optimizer, data, cfg.train, device, system, began_from).fit()
 
 
 def check(cfg: Config) -> None:
@@ -132,10 +133,9 @@ def check(cfg: Config) -> None:
                              "has to be 1")
 
 
-def build_model(cfg: Config, labels: Labels) -> tuple[WordModel, tuple[Path, ...]]:
-    """With the encoder that --encoder.source names, or with all that an earlier training can give; and their files."""
+def build_model(cfg: Config, labels: Labels) -> WordModel:
+    """With the encoder that --encoder.source names, or with all that an earlier training can give."""
     from icefall_ext.encoders.load import build_encoder
-    from icefall_ext.encoders.sources import files_of
     from icefall_ext.encoders.spec import Architecture
     from icefall_ext.encoders.speech_encoder import SpeechEncoder
     from icefall_ext.tone.model import WordModel
@@ -144,8 +144,7 @@ def build_model(cfg: Config, labels: Labels) -> tuple[WordModel, tuple[Path, ...
 
     sizes = len(labels.classes), labels.vocab_size
     if not cfg.init_from:
-        model = WordModel(build_encoder(cfg.encoder), cfg.layers, *sizes)
-        return model, files_of(cfg.encoder.source, cfg.encoder.weights_dir)
+        return WordModel(build_encoder(cfg.encoder), cfg.layers, *sizes)
     earlier = Path(cfg.init_from)
     same = Labels.load(earlier) == labels
     weights = chosen_weights(earlier, epoch=0, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
@@ -153,12 +152,13 @@ def build_model(cfg: Config, labels: Labels) -> tuple[WordModel, tuple[Path, ...
     model = WordModel(encoder, cfg.layers, *sizes)
     kept = {name: value for name, value in weights.tensors.items() if same or not name.startswith("tone_output.")}
     hand_over(model, kept, same, f"{weights.source}, {weights.suffix}")
-    return model, weights.files
+    encoder.read_from = weights.files
+    return model
 
 
-def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> tuple[WordModel | None, tuple[Path, ...]]:
+def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> WordModel | None:
     if not cfg.teacher or not cfg.distil.scale:
-        return None, ()
+        return None
     from icefall_ext.train.word_training import restore_words
 
     teacher = restore_words(Path(cfg.teacher), avg=cfg.teacher_avg)
@@ -169,7 +169,7 @@ def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> tuple[WordM
         raise UserError(f"{cfg.teacher}: its frames are not as far apart as the student's; take one with the same "
                         "encoder")
     console.reads(teacher.source, "the teacher")
-    return teacher.model, teacher.files
+    return teacher.model
 
 
 def build_optimizer(cfg: Config, model: WordModel):

@@ -69,6 +69,7 @@ def build_encoder(cfg: EncoderConfig) -> SpeechEncoder:
     except UsageError as error:
         raise UsageError(f"{source.config or source.weights[0]}: {error}") from None
     console.says(str(load_tensors(encoder.backbone, tensors, source.weights[0])))
+    encoder.read_from = source.weights
     return encoder
 
 

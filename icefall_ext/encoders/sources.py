@@ -52,11 +52,6 @@ def find_source(source: str, weights_dir: Path) -> Source:
     return _in_folder(_from_hub(source, hub_name, known, weights_dir), known, by_name=known is not None)
 
 
-def files_of(source: str, weights_dir: Path) -> tuple[Path, ...]:
-    """What `find_source` finds; none for untrained weights."""
-    return () if source.startswith("random:") else find_source(source, weights_dir).weights
-
-
 def _in_folder(folder: Path, known: KnownModel | None, by_name: bool = False) -> Source:
     config = folder / "config.json"
     config = config if config.is_file() else None

@@ -10,6 +10,7 @@ frame length are 0. An utterance shorter than the receptive field (400 samples) 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class SpeechEncoder(nn.Module):
         self._kernels, self._strides = architecture.config["conv_kernel"], architecture.config["conv_stride"]
         self._norm_first = architecture.config["do_stable_layer_norm"]
         self._exact_norm = cfg.padding == "exact"
+        self.read_from: tuple[Path, ...] = ()  # the files that its weights came from
         self.freeze(cfg.freeze)
 
     # ---------------------------------------------------------------- lengths

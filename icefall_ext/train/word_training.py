@@ -146,7 +146,6 @@ class RestoredWords:
     labels: Labels
     source: str
     part: str  # of tone.model.PARTS, or empty for an encoder that was not trained on words
-    files: tuple[Path, ...] = ()
 
 
 def restore_words(folder: Path, epoch: int = 0, avg: int = 1) -> RestoredWords:
@@ -158,7 +157,8 @@ def restore_words(folder: Path, epoch: int = 0, avg: int = 1) -> RestoredWords:
         raise UserError(f"{weights.source}: not a model of words; name a folder that train_tone made")
     model = build_from_system(system)
     files.fill_model(model, weights.tensors, weights.source)
-    return RestoredWords(model.eval(), labels, weights.source, system["part"], weights.files)
+    model.encoder.read_from = weights.files
+    return RestoredWords(model.eval(), labels, weights.source, system["part"])
 
 
 def system_of(model: WordModel, labels: Labels, part: str) -> dict[str, Any]:
