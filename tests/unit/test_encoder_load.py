@@ -284,6 +284,12 @@ def test_normalisation_is_never_guessed(tmp_path):
         built(folder)
 
 
+def test_an_encoder_knows_the_files_of_its_weights(tmp_path):
+    _, folder = saved(tmp_path)
+    assert built(folder).read_from == (folder / "model.safetensors",)
+    assert built("random:tiny").read_from == ()
+
+
 def test_saving_overwrites_nothing(tmp_path):
     encoder, folder = saved(tmp_path)
     with pytest.raises(UserError, match="not empty"):
