@@ -100,7 +100,7 @@ def word_scores(hard: float, errors: bool) -> dict:
     retrieval = [{"direction": way, "top1": 0.5, "top5": 0.75, "queries": 8, "gallery": 8} for way in ("F->M", "M->F")]
     scores = {
         "recordings": 16, "retrieval": retrieval, "mean_top1": 0.5, "mean_top5": 0.75,
-        "distances": {"positive": 0.25, "hard": hard, "soft": math.nan},
+        "distances": {"positive": 0.25, "hard": hard, "soft": math.nan, "closest": hard / 4},
         "probes": {"speaker": {"accuracy": 0.625, "chance": 0.5}},
     }  # fmt: skip
     return {**scores, "errors": {"word": 51.25, "base": 30.0, "tone": 20.0, "cer": 10.0}} if errors else scores

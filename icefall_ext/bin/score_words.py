@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from icefall_ext.tone.labels import Word
+    from icefall_ext.tone.labels import Vocabulary, Word
     from icefall_ext.tone.pairs import Items
     from icefall_ext.train.word_training import RestoredWords
 
@@ -68,7 +68,7 @@ def main(cfg: Config) -> None:
     trained = {speaker_of(cut) for cut in read_jsonl(cfg.train_cuts)}
     seen = np.array([names.speakers[number] in trained for number in items.speaker.tolist()])
     sets = {name: chosen for name, chosen in (("unseen", ~seen), ("seen", seen)) if chosen.any()}
-    scores = {name: measure(embeddings[chosen], items[chosen]) for name, chosen in sets.items()}
+    scores = {name: measure(embeddings[chosen], items[chosen], names) for name, chosen in sets.items()}
     if hypotheses is not None:
         for name, chosen in sets.items():
             rows = np.flatnonzero(chosen).tolist()
@@ -152,7 +152,7 @@ def listen(
     return ids, words, embeddings, [restored.labels.decode(found[id][1]) for id in ids] if recognises else None
 
 
-def measure(embeddings: np.ndarray, items: Items) -> dict[str, Any]:
+def measure(embeddings: np.ndarray, items: Items, names: Vocabulary) -> dict[str, Any]:
     from icefall_ext.score import word_embeddings as of
     from icefall_ext.tone.labels import GENDERS
 
@@ -160,11 +160,13 @@ def measure(embeddings: np.ndarray, items: Items) -> dict[str, Any]:
     probes = {"gender": of.gender_probe(embeddings, items), "speaker": of.speaker_probe(embeddings, items)}
     means = {f"mean_{name}": sum(getattr(way, name) for way in retrieval) / len(retrieval)
              for name in ("top1", "top5") if retrieval}
+    distances = asdict(of.distances(embeddings, items))
+    distances["closest_tones"] = [names.tones[number] for number in distances["closest_tones"] or ()]
     return {
         "recordings": len(items),
         "retrieval": [asdict(way) for way in retrieval],
         **means,
-        "distances": asdict(of.distances(embeddings, items)),
+        "distances": distances,
         "probes": {name: asdict(value) for name, value in probes.items() if value},
     }
 
@@ -190,6 +192,8 @@ def show(scores: dict[str, dict[str, Any]]) -> None:
         add(name.replace("mean_top", "Top-") + " mean", lambda one, name=name: f"{one[name]:.3f}")
     for name in ("positive", "hard", "soft"):
         add(f"{name} distance", lambda one, name=name: f"{one['distances'][name]:.3f}")
+    add("closest two tones", lambda one: "{closest:.3f} ({closest_tones[0]}, {closest_tones[1]})".format(
+        **one["distances"]))
     for name in ("gender", "speaker"):
         add(f"{name} probe (chance)", lambda one, name=name: "{accuracy:.3f} ({chance:.3f})".format(
             **one["probes"][name]))

@@ -3,7 +3,9 @@
 retrieval   every item of one gender asks for its word among all items of the other; right when the nearest (Top-1) or
             one of the nearest five (Top-5) is the same base in the same tone. A query whose word the other gender did
             not say counts for nothing.
-distances   1 - cosine between two items: positive the same word, hard the same base in another tone, soft another base
+distances   1 - cosine between two items: positive the same word, hard the same base in another tone, soft another base.
+            A mean over all pairs of tones is large as soon as some are told apart, as Tai-lo's checked tones are by
+            their final stops, so the two tones that are nearest to each other count too
 probes      a linear classifier finds gender or speaker in the embeddings of some recordings, and is asked about others.
             An invariant embedding leaves it at chance. (arXiv:2601.09050, its open question 3)
 """
@@ -38,6 +40,8 @@ class Distances:
     positive: float
     hard: float
     soft: float
+    closest: float  # hard, of the two tones for which it is smallest
+    closest_tones: tuple[int, int] | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,25 @@ def distances(embeddings: np.ndarray, items: Items) -> Distances:
         count = larger[1] - smaller[1]
         return 1 - (larger[0] - smaller[0]) / count if count else float("nan")
 
-    return Distances(mean(of_word, (0.0, 0.0)), mean(of_base, of_word), mean(of_all, of_base))
+    closest, tones = _closest_tones(vectors, items)
+    return Distances(mean(of_word, (0.0, 0.0)), mean(of_base, of_word), mean(of_all, of_base), closest, tones)
+
+
+def _closest_tones(vectors: np.ndarray, items: Items) -> tuple[float, tuple[int, int] | None]:
+    """Over all pairs of items with one base, the one in this tone and the other in that."""
+    bases, base = np.unique(items.base, return_inverse=True)
+    tones, tone = np.unique(items.tone, return_inverse=True)
+    cell = base.reshape(-1) * len(tones) + tone.reshape(-1)
+    sums = np.zeros((len(bases) * len(tones), vectors.shape[1]))
+    np.add.at(sums, cell, vectors)
+    sums = sums.reshape(len(bases), len(tones), -1)
+    counts = np.bincount(cell, minlength=len(bases) * len(tones)).reshape(len(bases), len(tones)).astype(float)
+    cosines, pairs = np.einsum("bid,bjd->ij", sums, sums), counts.T @ counts
+    apart = np.where(np.triu(pairs, 1) > 0, 1 - cosines / np.maximum(pairs, 1), np.inf)
+    if not np.isfinite(apart).any():
+        return float("nan"), None
+    one, other = np.unravel_index(apart.argmin(), apart.shape)
+    return float(apart[one, other]), (int(tones[one]), int(tones[other]))
 
 
 def probe(embeddings: np.ndarray, classes: np.ndarray, fold: np.ndarray) -> Probe:

@@ -42,6 +42,35 @@ def test_distances_are_means_over_all_pairs_of_their_kind():
         assert getattr(measured, kind) == pytest.approx(np.mean(values))
 
 
+def test_the_closest_tones_are_those_of_a_loop_over_pairs():
+    items = corpus(3, 4, 3)
+    items = items[np.delete(np.arange(len(items)), [0, 5, 7])]  # not every word as often
+    x = RANDOM.normal(size=(len(items), 5)) + one_hot(items.tone, 5)
+    found = {}
+    for i in range(len(items)):
+        for j in range(len(items)):
+            if items.base[i] == items.base[j] and items.tone[i] < items.tone[j]:
+                away = 1 - unit(x)[i] @ unit(x)[j]
+                found.setdefault((items.tone[i], items.tone[j]), []).append(away)
+    tones = min(found, key=lambda pair: np.mean(found[pair]))
+    measured = distances(x, items)
+    assert measured.closest == pytest.approx(np.mean(found[tones])) and measured.closest_tones == tones
+
+
+def test_one_tone_told_from_the_others_makes_the_hard_distance_large_and_the_closest_tones_none_the_less_one():
+    items = corpus(tones=4)
+    heard = one_hot(items.base * 2 + (items.tone == 3))
+    measured = distances(heard, items)
+    assert measured.hard == pytest.approx(0.5) and measured.closest == pytest.approx(0)
+    assert measured.closest_tones == (0, 1)
+
+
+def test_without_two_tones_of_a_base_nothing_is_closest():
+    items = corpus(tones=1)
+    measured = distances(RANDOM.normal(size=(len(items), 4)), items)
+    assert np.isnan(measured.closest) and measured.closest_tones is None
+
+
 def test_retrieval_is_that_of_a_loop_over_queries():
     items = corpus()
     x = RANDOM.normal(size=(len(items), 4))

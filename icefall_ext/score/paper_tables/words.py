@@ -120,7 +120,7 @@ class Words:
             sizes = " and ".join(f"{size:,}" for size in dict.fromkeys(every[0].gallery))
             sentences.append(f"Top-1 and Top-5 are means of both directions, women asking men and men asking women, in "
                              f"a gallery of {sizes} recordings.")
-        if shown & {"hard", "positive", "soft"}:
+        if shown & {"hard", "closest", "positive", "soft"}:
             sentences.append("Distances are 1 - cosine: positive of the same word, hard of the same base in another "
                              "tone, soft of other bases.")
         chances = [f"{chance:.3f} for the {name}" for name, chance in every[0].chances.items() if name in shown]
