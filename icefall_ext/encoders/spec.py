@@ -151,6 +151,9 @@ _BASE: dict[str, Any] = {
     "num_conv_pos_embedding_groups": 16,
     "do_stable_layer_norm": False,
 }
+# Not of transformers: a constant added to the states that the first layer reads. Every norm takes it out again, so
+# nothing that is computed changes, but raw states point much the same way whatever is said, as those of XLS-R do.
+OFFSET = "state_offset"
 _NOT_BUILT = ("add_adapter", "adapter_attn_dim", "conv_pos_batch_norm")  # variants of other models
 MODEL_TYPES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "log-mel-hubert": "HuBERT on log-mel frames"}
 
@@ -176,6 +179,11 @@ class Architecture:
         kept |= {key: list(kept[key]) for key in ("conv_dim", "conv_stride", "conv_kernel")}
         if len({len(kept[key]) for key in ("conv_dim", "conv_stride", "conv_kernel")}) != 1:
             raise UsageError(f"{where}: conv_dim, conv_stride and conv_kernel differ in length")
+        if config.get(OFFSET):
+            if not kept["do_stable_layer_norm"]:
+                raise UsageError(f"{where}: {OFFSET} {config[OFFSET]} needs do_stable_layer_norm: the norm before the "
+                                 "first layer would take it out")
+            kept[OFFSET] = float(config[OFFSET])
         if kept["hidden_size"] % kept["num_attention_heads"]:
             raise UsageError(f"{where}: hidden_size {kept['hidden_size']} is not a multiple of "
                              f"num_attention_heads {kept['num_attention_heads']}")
@@ -216,6 +224,14 @@ _TINY = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
+_MINI = {
+    "hidden_size": 144,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 576,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 8,
+}
 _PRE_NORM = {"feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 _SIZES: dict[str, tuple[str, dict[str, Any], bool]] = {
     "hubert-base": ("hubert", {}, False),
@@ -231,17 +247,10 @@ _SIZES: dict[str, tuple[str, dict[str, Any], bool]] = {
         True,
     ),
     "mel-base": ("log-mel-hubert", log_mel(2), True),
-    "mel-mini": (
+    "mel-mini": ("log-mel-hubert", {**_MINI, **log_mel(4)}, True),
+    "mel-mini-xls-r": (
         "log-mel-hubert",
-        {
-            "hidden_size": 144,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "intermediate_size": 576,
-            "num_conv_pos_embeddings": 32,
-            "num_conv_pos_embedding_groups": 8,
-            **log_mel(4),
-        },
+        {**_MINI, **log_mel(4), "num_hidden_layers": 4, "do_stable_layer_norm": True, OFFSET: 3.0},
         True,
     ),
     "tiny": ("hubert", {**_TINY, "conv_dim": [16] * 7}, False),

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from icefall_ext.encoders.backbone import make_backbone, project, run_block
 from icefall_ext.encoders.frames import conv_lengths, receptive_field, span_mask, valid_positions
 from icefall_ext.encoders.layers import LogMel, MaskedGroupNorm, precise
-from icefall_ext.encoders.spec import EMBEDDINGS, FRONT_END, Architecture, EncoderConfig, freeze_depth
+from icefall_ext.encoders.spec import EMBEDDINGS, FRONT_END, OFFSET, Architecture, EncoderConfig, freeze_depth
 from icefall_ext.errors import UsageError
 
 
@@ -194,7 +194,9 @@ class SpeechEncoder(nn.Module):
         if valid is not None:
             hidden = hidden.masked_fill(~valid.unsqueeze(2), 0.0)  # or the positional convolution sees it
         hidden = hidden + body.pos_conv_embed(hidden)
-        return body.dropout(hidden if self._norm_first else body.layer_norm(hidden))
+        if not self._norm_first:
+            return body.dropout(body.layer_norm(hidden))
+        return body.dropout(hidden) + self.architecture.config.get(OFFSET, 0.0)
 
     def _hide(self, hidden: Tensor, lengths: Tensor, time_mask: Tensor | None) -> Tensor:
         """Masks are drawn in training, unless all layers are frozen and are to give the same every time."""

@@ -68,6 +68,13 @@ def test_named_sizes_have_the_shape_of_the_published_models():
 def test_an_architecture_survives_json():
     import json
 
-    for size in ("hubert-base", "xls-r-300m", "mel-mini"):
+    for size in ("hubert-base", "xls-r-300m", "mel-mini", "mel-mini-xls-r"):
         architecture = named_size(size)
         assert Architecture.from_dict(json.loads(json.dumps(architecture.to_dict()))) == architecture
+
+
+def test_an_offset_is_for_encoders_whose_norms_take_it_out():
+    size = named_size("mel-mini-xls-r")
+    assert size.config["state_offset"] == 3.0 and "state_offset" not in named_size("mel-mini").config
+    with pytest.raises(UsageError, match="state_offset 3.0 needs do_stable_layer_norm"):
+        Architecture.from_config({**size.to_dict(), "do_stable_layer_norm": False}, True, "config.json")

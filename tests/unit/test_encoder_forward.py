@@ -262,3 +262,18 @@ def test_double_precision_works():
     expected = encoder(waveforms, lengths)[0]
     frames = encoder.double()(waveforms.double(), lengths)[0]
     assert frames.dtype == torch.float64 and relative(frames.float(), expected) < 1e-5
+
+
+# ------------------------------------------------------------------ offset
+
+
+def test_an_offset_changes_raw_states_by_itself_and_nothing_that_is_computed_from_them():
+    plain, shifted = toy_encoder(LAYER_NORM).double(), toy_encoder(LAYER_NORM).double()
+    shifted.architecture.config["state_offset"] = 3.0
+    waveforms, lengths = ragged_batch(LENGTHS)
+    frames, frame_lengths, states = plain(waveforms.double(), lengths, layers=[0, 1, 2])
+    others, _, raised = shifted(waveforms.double(), lengths, layers=[0, 1, 2])
+    assert relative(others, frames) < 1e-4  # an epsilon stands beside the variance, not beside the mean
+    for state, higher in zip(states, raised):
+        for row, own, length in zip(higher, state, frame_lengths):
+            assert relative(row[:length], own[:length] + 3.0) < 1e-4
