@@ -21,7 +21,7 @@ recipe_options() {
   option teacher_epochs 0 int "epochs of the teacher; 0: as in --conf"
   option stage1_epochs 0 int "epochs of stage 1; 0: as in --conf"
   option stage2_epochs 0 int "epochs of stage 2; 0: as in --conf"
-  option speaker_scale 1.0 number "weight of the cross-gender loss"
+  option speaker_scale 0.25 number "weight of the cross-gender loss"
   option tone_scale 1.0 number "weight of the tone-repulsive loss"
   option classifier_scale 0.5 number "weight of the tone classifier"
   option tone_loss infonce "infonce|margin" "kind of the tone-repulsive loss"

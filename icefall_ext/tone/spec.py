@@ -30,7 +30,7 @@ class LayerConfig:
 
 @dataclass
 class ToneLossConfig:
-    speaker_scale: float = option(1.0, "weight of the cross-gender loss")
+    speaker_scale: float = option(0.25, "weight of the cross-gender loss")
     tone_scale: float = option(1.0, "weight of the tone-repulsive loss")
     classifier_scale: float = option(0.5, "weight of the tone classifier's cross entropy")
     kind: str = option("infonce", "of the tone-repulsive loss; the cross-gender loss is InfoNCE", choices=KINDS)
