@@ -100,14 +100,16 @@ def distances(embeddings: np.ndarray, items: Items) -> Distances:
 
 def _closest_tones(vectors: np.ndarray, items: Items) -> tuple[float, tuple[int, int] | None]:
     """Over all pairs of items with one base, the one in this tone and the other in that."""
-    bases, base = np.unique(items.base, return_inverse=True)
     tones, tone = np.unique(items.tone, return_inverse=True)
-    cell = base.reshape(-1) * len(tones) + tone.reshape(-1)
-    sums = np.zeros((len(bases) * len(tones), vectors.shape[1]))
-    np.add.at(sums, cell, vectors)
-    sums = sums.reshape(len(bases), len(tones), -1)
-    counts = np.bincount(cell, minlength=len(bases) * len(tones)).reshape(len(bases), len(tones)).astype(float)
-    cosines, pairs = np.einsum("bid,bjd->ij", sums, sums), counts.T @ counts
+    cosines, pairs = np.zeros((2, len(tones), len(tones)))
+    for base in np.unique(items.base):
+        of_base = np.flatnonzero(items.base == base)
+        spoken, place = np.unique(tone.reshape(-1)[of_base], return_inverse=True)
+        sums = np.zeros((len(spoken), vectors.shape[1]))
+        np.add.at(sums, place.reshape(-1), vectors[of_base])
+        counts = np.bincount(place.reshape(-1))
+        cosines[np.ix_(spoken, spoken)] += sums @ sums.T
+        pairs[np.ix_(spoken, spoken)] += np.outer(counts, counts)
     apart = np.where(np.triu(pairs, 1) > 0, 1 - cosines / np.maximum(pairs, 1), np.inf)
     if not np.isfinite(apart).any():
         return float("nan"), None
