@@ -41,7 +41,7 @@ MEASURES = {
     "top1": Measure("Top-1", 3, lambda scores: scores["mean_top1"]),
     "top5": Measure("Top-5", 3, lambda scores: scores["mean_top5"]),
     "hard": Measure("hard distance", 3, _distance("hard")),
-    "closest": Measure("hard distance of the closest two tones", 3, _distance("closest")),
+    "closest": Measure("closest two tones", 3, _distance("closest")),
     "positive": Measure("positive distance", 3, _distance("positive")),
     "soft": Measure("soft distance", 3, _distance("soft")),
     "word": Measure("WER %, base and tone", 1, _error("word")),

@@ -122,7 +122,8 @@ class Words:
                              f"a gallery of {sizes} recordings.")
         if shown & {"hard", "closest", "positive", "soft"}:
             sentences.append("Distances are 1 - cosine: positive of the same word, hard of the same base in another "
-                             "tone, soft of other bases.")
+                             "tone, soft of other bases; the closest two tones are those of the smallest hard "
+                             "distance, which is given.")
         chances = [f"{chance:.3f} for the {name}" for name, chance in every[0].chances.items() if name in shown]
         if chances:
             sentences.append(f"A probe that knows nothing is right at {' and '.join(chances)}.")

@@ -18,8 +18,9 @@ _HEADLINE = ("top1", "hard", "word")
 _HOW = (
     "Top-1 and Top-5: every recording of one gender asks for its word, tone included, among all of the other; means of"
     " both directions. Distances are 1 - cosine: positive of the same word, hard of the same base in another tone, soft"
-    " of other bases. Probes: a linear classifier looks for the gender in speakers that it has not heard, and for the"
-    " speaker in bases that it has not heard; in brackets what a guess is right at."
+    " of other bases; the closest two tones are those of the smallest hard distance, which is given. Probes: a linear"
+    " classifier looks for the gender in speakers that it has not heard, and for the speaker in bases that it has not"
+    " heard; in brackets what a guess is right at."
 )
 
 
