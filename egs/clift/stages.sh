@@ -108,6 +108,7 @@ recipe_stages() {
   local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --model.predictor "$predictor"
     --model.context-size "$context_size" --model.rnnt-backend "$rnnt_backend" --train.seed "$train_seed"
     --device "$device" --threads "$threads")
+  [ "$predictor" = stateless ] || [ ! -f "$conf/$predictor.yaml" ] || shared+=(--config "$conf/$predictor.yaml")
   local training=(across_machines python -m icefall_ext.bin.launch $((processes / num_nodes)))
   local choices=(processes encoder predictor context_size train_seed conf tone_loss_scale speaker_loss_scale)
   local tone_options=() alignments="" given="" made="" # alignments that are there, or that stage 6 makes
