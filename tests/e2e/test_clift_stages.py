@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from icefall_ext.files import read_jsonl
 
@@ -39,7 +40,8 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clift tiny")  # with a space, as some home folders have
     conf = folder / "conf"
     conf.mkdir()
-    files = {"phase1.yaml": LOOP, "phase2.yaml": LOOP, "encoder.yaml": ENCODER, "budget.sh": BUDGET}
+    files = {"phase1.yaml": LOOP, "phase2.yaml": LOOP, "lstm.yaml": "train: {lr: 0.005}\n", "encoder.yaml": ENCODER,
+             "budget.sh": BUDGET}
     for name, content in files.items():
         (conf / name).write_text(content, encoding="utf-8")
     return folder
@@ -103,7 +105,7 @@ def test_another_option_for_a_trained_folder_is_refused_and_changes_nothing(two_
     assert (folder / "exp/phase1/epoch-1.pt").read_bytes() == before
 
 
-def test_the_raw_waveform_path_trains_and_decodes_without_a_first_phase(two_phases):
+def test_the_raw_waveform_path_and_an_lstm_train_and_decode_without_a_first_phase(two_phases):
     folder, _ = two_phases
     options = ["--stage", "5", "--encoder", "random:tiny", "--phases", "direct", "--predictor", "lstm",
                "--methods", "greedy_search,modified_beam_search"]
@@ -111,6 +113,9 @@ def test_the_raw_waveform_path_trains_and_decodes_without_a_first_phase(two_phas
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert not (folder / "exp raw/phase1").exists()
     assert (folder / "exp raw/report/index.html").is_file()
+    rates = [yaml.safe_load((folder / trained / "config.yaml").read_text())["train"]["lr"]
+             for trained in ("exp/phase2", "exp raw/phase2")]
+    assert rates == [0.02, 0.005], "lstm.yaml lies over the settings of a phase, for an LSTM alone"
 
 
 def test_tone_losses_align_the_syllables_once_and_train_both_phases_on_them(two_phases):
