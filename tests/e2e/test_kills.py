@@ -2,8 +2,8 @@
 the same models, readings and scores as one that nothing happened to.
 
 Two chains of runs share the machine. A chain has one data folder and one folder of models; each of its runs is killed
-somewhat further on than the one before, at a moment drawn within a stage, and every other time in the middle of
-writing a file.
+somewhat further on than the one before, where a stage begins or at a moment drawn within it, and then every other time
+in the middle of writing a file.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ def chain(folder: Path, seed: int, took: dict[int, float]) -> tuple[list[int], s
     draw, killed = random.Random(seed), []
     for stage in STAGES:
         for number in range(KILLS):
-            moment = 0.8 * (number + draw.random()) / KILLS * took[stage]
+            # The first of a stage where it begins: if the machine was slower when the stage was timed, a moment drawn
+            # within a short one may be past its end.
+            moment = 0.8 * (number - 1 + draw.random()) / (KILLS - 1) * took[stage] if number else 0.0
             run = Run(folder)
             if not run.wait_for(stage):  # everything is done: the last stage once more
                 run.end()
@@ -116,7 +118,7 @@ def chain(folder: Path, seed: int, took: dict[int, float]) -> tuple[list[int], s
                 run.wait_for(stage)
             time.sleep(moment)
             until = time.monotonic() + took[stage] / 2
-            while len(killed) % 2 and not run.is_writing() and time.monotonic() < until:
+            while number and len(killed) % 2 and not run.is_writing() and time.monotonic() < until:
                 time.sleep(0.001)
             where = run.kill()
             assert_no_complaints(run)
