@@ -23,7 +23,7 @@ from icefall_ext.errors import UserError
 
 SAMPLE_RATE = 16000
 PATIENCE_S = 600  # for one batch; a file server may be slow
-_IDLE = -1
+_IDLE, _UNBORN = -1, -2
 
 
 @dataclass
@@ -66,7 +66,7 @@ class BatchLoader(Dataset):
 
     def __init__(self, index: CutIndex, batches: Sequence[np.ndarray], workers: int = 0):
         self._folder, self._batches, self._index = index.folder, list(batches), None
-        self.at_work = torch.full((max(workers, 1),), _IDLE)  # the utterance that each worker reads
+        self.at_work = torch.full((max(workers, 1),), _UNBORN)  # the utterance that each worker reads
         if workers:
             self.at_work.share_memory_()
 
@@ -185,8 +185,12 @@ class BatchStream:
         for process, number in zip(processes, self._loader.at_work.tolist()):
             if number == _IDLE or (not self._hang and not process.exitcode):
                 continue
+            fate = "" if self._hang else f"died ({_ended_by(process.exitcode)})"
+            if number == _UNBORN:  # a fork beside threads may wait for a lock that nobody holds any more
+                fate = fate or f"does not begin within {PATIENCE_S} s"
+                return f"a process that loads audio {fate}; the same command goes on from the last checkpoint"
             (cut,) = self._cuts.cuts([number])
-            what = f"does not end within {PATIENCE_S} s" if self._hang else f"died ({_ended_by(process.exitcode)})"
+            what = fate or f"does not end within {PATIENCE_S} s"
             return (f"{cut.id}: the process that loads its audio {what}; mend or remove it and run stage 1 again, or "
                     "lower --workers if the machine ran out of memory")
         return ""
@@ -218,7 +222,8 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin_worker(_: int) -> None:
+def _begin_worker(slot: int) -> None:
+    get_worker_info().dataset.at_work[slot] = _IDLE
     torch.set_num_threads(1)
     threading.Thread(target=_end_when_the_training_says_so, args=(os.getppid(),), daemon=True).start()
 

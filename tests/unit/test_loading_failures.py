@@ -78,6 +78,19 @@ def test_a_loading_process_that_hangs_is_ended_after_a_while(toys, tmp_path, mon
     raise AssertionError("it was left behind")
 
 
+def test_a_loading_process_that_never_begins_is_ended_after_a_while(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_begin_worker", lambda _: time.sleep(600))
+    monkeypatch.setattr(loading, "PATIENCE_S", 2)
+    with pytest.raises(UserError, match="a process that loads audio does not begin within 2 s; the same command"):
+        trainer_with_workers(tmp_path / "exp", toys).fit()
+
+
+def test_of_a_loading_process_that_dies_before_it_begins_that_is_said(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_begin_worker", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="a process that loads audio died .SIGKILL.; the same command"):
+        trainer_with_workers(tmp_path / "exp", toys).fit()
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
