@@ -133,11 +133,14 @@ class BatchStream:
         if not self._workers:
             yield from (self._loader[n] for n in range(len(self._loader)))
             return
-        with _signals_held():
-            self._running = iter(DataLoader(
-                self._loader, batch_size=None, shuffle=False, num_workers=self._workers, prefetch_factor=4,
-                pin_memory=self._pin_memory, worker_init_fn=_begin_worker,
-            ))
+        try:
+            with _signals_held():
+                self._running = iter(DataLoader(
+                    self._loader, batch_size=None, shuffle=False, num_workers=self._workers, prefetch_factor=4,
+                    pin_memory=self._pin_memory, worker_init_fn=_begin_worker,
+                ))
+        except RuntimeError as error:  # one has died before the last was made
+            raise UserError(_none_begun(f"died ({str(error).splitlines()[0]})")) from None
         try:
             yield from self._watched()
         except RuntimeError as error:
@@ -187,13 +190,16 @@ class BatchStream:
                 continue
             fate = "" if self._hang else f"died ({_ended_by(process.exitcode)})"
             if number == _UNBORN:  # a fork beside threads may wait for a lock that nobody holds any more
-                fate = fate or f"does not begin within {PATIENCE_S} s"
-                return f"a process that loads audio {fate}; the same command goes on from the last checkpoint"
+                return _none_begun(fate or f"does not begin within {PATIENCE_S} s")
             (cut,) = self._cuts.cuts([number])
             what = fate or f"does not end within {PATIENCE_S} s"
             return (f"{cut.id}: the process that loads its audio {what}; mend or remove it and run stage 1 again, or "
                     "lower --workers if the machine ran out of memory")
         return ""
+
+
+def _none_begun(fate: str) -> str:
+    return f"a process that loads audio {fate}; the same command goes on from the last checkpoint"
 
 
 def load_batches(
