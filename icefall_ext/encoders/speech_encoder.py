@@ -196,7 +196,9 @@ class SpeechEncoder(nn.Module):
         hidden = hidden + body.pos_conv_embed(hidden)
         if not self._norm_first:
             return body.dropout(body.layer_norm(hidden))
-        return body.dropout(hidden) + self.architecture.config.get(OFFSET, 0.0)
+        hidden = body.dropout(hidden)
+        offset = self.architecture.config.get(OFFSET)
+        return hidden + offset if offset else hidden
 
     def _hide(self, hidden: Tensor, lengths: Tensor, time_mask: Tensor | None) -> Tensor:
         """Masks are drawn in training, unless all layers are frozen and are to give the same every time."""
