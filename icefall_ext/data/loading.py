@@ -199,7 +199,7 @@ class BatchStream:
 
 
 def _none_begun(fate: str) -> str:
-    return f"a process that loads audio {fate}; the same command goes on from the last checkpoint"
+    return f"a process that loads audio {fate}; run the same command again"
 
 
 def load_batches(
