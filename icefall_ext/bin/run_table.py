@@ -119,25 +119,25 @@ def run_all(planned: Plan, places: list[dict[str, str]], figures: Figures) -> li
     console.says(f"{len(jobs) - len(names)} runs{before}, {len(places)} side by side; logs: "
                  f"{planned.runs[0].folder.parent}/*.log")
     times: list[float] = []
-    row_of = {run.job.name: run for run in reversed(planned.runs)}  # of several the first
     done = 0
 
     def on_end(ended: Ended) -> None:
         nonlocal done
         done += 1
         what = ended.why if ended.status else f"done in {ended.seconds:.0f} s"
-        if not ended.status and ended.job.name in row_of:
+        if not ended.status and (measured := [run for run in planned.runs if run.job.name == ended.job.name]):
             times.append(ended.seconds)
-            what += f", {figure_of(row_of[ended.job.name], figures)}"
+            what += f", {'; '.join(figure_of(run, figures, len(measured) > 1) for run in measured)}"
         left = still_to_go(times, len(jobs) - done, len(places))
         console.says(f"{time.strftime('%H:%M:%S')} {ended.job.name}  {what}  ({done} of {len(jobs)}{left})")
 
     return run_side_by_side(jobs, places, on_end)
 
 
-def figure_of(run: Run, figures: Figures) -> str:
+def figure_of(run: Run, figures: Figures, named: bool) -> str:
+    """`named` with its row, where several are about models of one run."""
     try:
-        return figures.in_short(figures.read(run.folder, run.row))
+        return f"{run.row.name}: " * named + figures.in_short(figures.read(run.folder, run.row))
     except UserError as error:  # which the end will raise again, when the others are done
         return f"but {error}"
 

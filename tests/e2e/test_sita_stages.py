@@ -113,6 +113,8 @@ def test_a_table_matches_steps_and_writes_its_section(done):
     places = ["--encoder", "random:tiny-mel", "--results", str(folder / "RESULTS.md"), "--jobs", "1", "--seeds", "1"]
     result = run(folder, *places, "--table", "staged", "--stage", "5", "--stage1-epochs", "2")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    ended = next(line for line in result.stdout.splitlines() if " stage1_epochs-2-seed1  done in " in line)
+    assert ", staged: WER %, base and tone " in ended and "; teacher: WER %" in ended, "each model that it has"
     text = (folder / "RESULTS.md").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     header, _, *rows = [[cell.strip() for cell in line.split("|")] for line in lines]
