@@ -8,6 +8,14 @@ stages_open="" stages_seen=0
 
 say() { echo "$(date +%H:%M:%S) $*"; }
 
+least() { echo $(($1 < $2 ? $1 : $2)); }
+
+# last_epoch FOLDER: the number of its last epoch-*.pt, or nothing.
+last_epoch() {
+  { find "$1" -maxdepth 1 -name "epoch-*.pt" 2>/dev/null || true; } |
+    sed -n 's/.*epoch-\([0-9]*\)\.pt$/\1/p' | sort -n | tail -n 1
+}
+
 # stage NUMBER TITLE [--reads PATH...] [--writes PATH...] [--options NAME...]: true when its body is to be run.
 stage() {
   local number="$1" title="$2" list="" word pairs=() paths_read=() paths_written=() status=0

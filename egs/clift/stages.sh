@@ -29,7 +29,7 @@ recipe_options() {
   section "Decoding (stage 8)"
   option methods greedy_search,modified_beam_search,fast_beam_search text "searches, separated by commas"
   option epoch 0 int "which checkpoint; 0: the last epoch"
-  option avg 0 int "average over so many epochs; 0: as in --conf"
+  option avg 0 int "average over so many epochs, or all that a phase has; 0: as in --conf"
   option search_backend auto "auto|torch|k2" "of the fast beam search; auto takes k2 where it imports"
   table_options
 }
@@ -72,6 +72,7 @@ recipe_settings() {
     fail "--processes $processes: cannot be shared evenly by --num-nodes $num_nodes"
   phase1_avg="$avg"
   [ "$avg" -gt 0 ] || avg="$conf_avg" phase1_avg="${conf_phase1_avg:-$conf_avg}"
+  avg=$(least "$avg" "$phase2_epochs") phase1_avg=$(least "$phase1_avg" "$phase1_epochs")
   case "$encoder" in
     tonal | nontonal)
       [ "$corpus" = mini ] || fail "--encoder $encoder: only --corpus mini has source languages; name a model or a file"

@@ -17,8 +17,8 @@ recipe_options() {
   option scheme staged "staged|stage1|single" "stage 1, then stage 2; stage 1 alone; or the losses of both at once"
   option frozen auto "auto|int" "blocks from below that never learn, from 0 on; auto: as in --conf"
   option feature_layer 0 int "block that gives the embeddings; 0: as in --conf"
-  option teacher train text "train: one is trained here; or the folder of an earlier training of one"
-  option teacher_epochs 0 int "epochs of the teacher; 0: as in --conf"
+  option teacher train text "train: one is trained here; or the folder of one that was trained before"
+  option teacher_epochs 0 int "epochs of the teacher that is trained here; 0: as in --conf"
   option stage1_epochs 0 int "epochs of stage 1; 0: as in --conf"
   option stage2_epochs 0 int "epochs of stage 2; 0: as in --conf"
   option speaker_scale 0.25 number "weight of the cross-gender loss"
@@ -31,7 +31,7 @@ recipe_options() {
   option device auto text "cpu, cuda, or auto: cuda where there is one"
   option threads 0 int "threads of a training on a CPU; 0: one for a small model, else one for each core"
   section "Scoring (stage 9)"
-  option avg 0 int "average over so many epochs; 0: as in --conf"
+  option avg 0 int "average over so many epochs, or all that a training has; 0: as in --conf"
   table_options
 }
 
@@ -63,6 +63,15 @@ recipe_settings() {
   [ "$frozen" -lt "$feature_layer" ] ||
     fail "--frozen $frozen, --feature-layer $feature_layer: no block would learn in stage 1; the second must be above the first"
   [ "$encoder" != auto ] || encoder="$conf_encoder"
+  if [ "$teacher" != train ]; then
+    teacher_epochs=$(last_epoch "$teacher")
+    [ -n "$teacher_epochs" ] || fail "--teacher $teacher: no epoch-*.pt there; name the folder of a training, or train"
+  fi
+  init_epochs=0
+  if [ -n "$init_from" ]; then
+    init_epochs=$(last_epoch "$init_from")
+    [ -n "$init_epochs" ] || fail "--init-from $init_from: no epoch-*.pt there; name the folder of a training"
+  fi
   [ "$num_nodes" = 1 ] && [ "$gpus_per_node" -le 1 ] ||
     fail "--num-nodes $num_nodes, --gpus-per-node $gpus_per_node: a training of sita is one process, on one GPU at most"
   table_budget=("the teacher=$teacher_epochs" "stage 1=$stage1_epochs" "stage 2=$stage2_epochs")
@@ -119,13 +128,13 @@ data_stages() {
 }
 
 recipe_stages() {
-  local IFS=$'\n' pretrained="" source="$encoder" name earlier="" models=() trained=() place
+  local IFS=$'\n' pretrained="" source="$encoder" name earlier="" models=() trained=() epochs=() place
   set -f
   local train_cuts="$cuts_dir/${words}_cuts_train.jsonl.gz" dev_cuts="$cuts_dir/${words}_cuts_dev.jsonl.gz"
   local test_cuts="$cuts_dir/${words}_cuts_test.jsonl.gz"
   local stage1="$exp_dir/stage1" teacher_folder="$teacher"
   [ "$teacher" != train ] || teacher_folder="$exp_dir/teacher"
-  [ ! -d "$init_from" ] || earlier=$(find "$init_from" -maxdepth 1 -name "epoch-*.pt" | sort)
+  [ -z "$init_from" ] || earlier="$init_from/epoch-$init_epochs.pt"
 
   [ ! -e "$encoder" ] || pretrained="$encoder"
   if [ "$encoder" = pretrain ]; then
@@ -146,12 +155,17 @@ recipe_stages() {
   local training=(python -m icefall_ext.bin.train_tone)
   local choices=(encoder conf frozen feature_layer train_seed)
   local of_stage1=(speaker_scale tone_scale classifier_scale tone_loss init_from)
-  local losses=(--init-from "$init_from" --loss.speaker-scale "$speaker_scale" --loss.tone-scale "$tone_scale"
+  local losses=(--loss.speaker-scale "$speaker_scale" --loss.tone-scale "$tone_scale"
     --loss.classifier-scale "$classifier_scale" --loss.kind "$tone_loss")
-  local taught=(--teacher "$teacher_folder" --teacher-avg "$avg" --distil.scale "$distil_scale")
+  if [ -n "$init_from" ]; then
+    of_stage1+=(avg)
+    losses+=(--init-from "$init_from" --init-epoch "$init_epochs" --init-avg "$(least "$avg" "$init_epochs")")
+  fi
+  local taught=(--teacher "$teacher_folder" --teacher-epoch "$teacher_epochs"
+    --teacher-avg "$(least "$avg" "$teacher_epochs")" --distil.scale "$distil_scale")
 
   if [ "$scheme" != stage1 ]; then
-    models+=(teacher)
+    models+=(teacher) epochs+=("$teacher_epochs")
     trained+=("$teacher_folder/epoch-$teacher_epochs.pt")
     if [ "$teacher" != train ]; then
       if stage 6 "teacher: the one that was given" --reads "${trained[0]}" --options teacher; then :; fi
@@ -165,7 +179,7 @@ recipe_stages() {
   fi
 
   if [ "$scheme" != single ]; then
-    models+=(stage1)
+    models+=(stage1) epochs+=("$stage1_epochs")
     trained+=("$stage1/epoch-$stage1_epochs.pt")
     if stage 7 "stage 1: speaker-invariant, tone-aware middle blocks" --reads "$train_cuts" "$dev_cuts" $pretrained \
       $earlier --options "${choices[@]}" stage1_epochs "${of_stage1[@]}" \
@@ -184,9 +198,10 @@ recipe_stages() {
         "${trained[@]}" --options "${choices[@]}" stage2_epochs distil_scale avg \
         --writes "$last" "$exp_dir/stage2/config.yaml"; then
         run "${training[@]}" --config "$conf/stage2.yaml" --part stage2 --exp-dir "$exp_dir/stage2" \
-          --init-from "$stage1" --init-avg "$avg" --train.epochs "$stage2_epochs" "${taught[@]}" "${shared[@]}"
+          --init-from "$stage1" --init-epoch "$stage1_epochs" --init-avg "$(least "$avg" "$stage1_epochs")" \
+          --train.epochs "$stage2_epochs" "${taught[@]}" "${shared[@]}"
       fi
-      models+=(stage2) trained+=("$last") ;;
+      models+=(stage2) epochs+=("$stage2_epochs") trained+=("$last") ;;
     single)
       last="$exp_dir/single/epoch-$both.pt"
       if stage 8 "both stages' losses at once, in as many steps" --reads "$train_cuts" "$dev_cuts" $pretrained \
@@ -197,7 +212,7 @@ recipe_stages() {
           --exp-dir "$exp_dir/single" --stage-epochs "$stage1_epochs" "$stage2_epochs" "${losses[@]}" "${taught[@]}" \
           "${shared[@]}"
       fi
-      models+=(single) trained+=("$last") ;;
+      models+=(single) epochs+=("$both") trained+=("$last") ;;
     stage1)
       if stage 8 "stage 2: left out" --options scheme; then :; fi ;;
   esac
@@ -212,7 +227,8 @@ recipe_stages() {
     for place in "${!models[@]}"; do
       name="${models[$place]}"
       say "$name"
-      run "${scoring[@]}" --exp-dir "${trained[$place]%/*}" --avg "$avg" --out-dir "$exp_dir/$name/scores"
+      run "${scoring[@]}" --exp-dir "${trained[$place]%/*}" --epoch "${epochs[$place]}" \
+        --avg "$(least "$avg" "${epochs[$place]}")" --out-dir "$exp_dir/$name/scores"
     done
     run python -m icefall_ext.bin.report --exp-dir "$exp_dir"
   fi

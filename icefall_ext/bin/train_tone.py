@@ -44,8 +44,10 @@ class Config:
     stage_epochs: list[int] = option(
         [], "single: epochs of stages 1 and 2; as many steps, of --shape and of --batch, are taken in as many epochs"
     )
-    teacher_avg: int = option(1, "average the teacher over so many of its last epochs")
-    init_avg: int = option(1, "average the earlier training over so many of its last epochs")
+    teacher_epoch: int = option(0, "which epoch of the teacher; 0: the last")
+    teacher_avg: int = option(1, "average the teacher over so many epochs up to that")
+    init_epoch: int = option(0, "which epoch of the earlier training; 0: the last")
+    init_avg: int = option(1, "average the earlier training over so many epochs up to that")
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one")
     threads: int = option(0, "threads of torch on a CPU; 0: one for a small model, else one for each core")
     workers: int = option(1, "processes that load audio")
@@ -117,9 +119,10 @@ def check(cfg: Config) -> None:
     for path in (cfg.train_cuts, cfg.valid_cuts):
         if not path.is_file():
             raise UserError(f"{path}: no such file; run stage 4 first")
-    if min(cfg.workers, cfg.threads) < 0 or min(cfg.teacher_avg, cfg.init_avg) < 1:
-        raise UsageError(f"--workers {cfg.workers}, --threads {cfg.threads}: not below 0; --teacher-avg "
-                         f"{cfg.teacher_avg}, --init-avg {cfg.init_avg}: at least 1")
+    if min(cfg.workers, cfg.threads, cfg.teacher_epoch, cfg.init_epoch) < 0 or min(cfg.teacher_avg, cfg.init_avg) < 1:
+        raise UsageError(f"--workers {cfg.workers}, --threads {cfg.threads}, --teacher-epoch {cfg.teacher_epoch}, "
+                         f"--init-epoch {cfg.init_epoch}: not below 0; --teacher-avg {cfg.teacher_avg}, --init-avg "
+                         f"{cfg.init_avg}: at least 1")
     if cfg.part == "stage2" and not cfg.init_from:
         raise UsageError("--part stage2: needs --init-from, the folder of stage 1")
     if cfg.teacher and cfg.part not in ("stage2", "single"):
@@ -147,7 +150,7 @@ def build_model(cfg: Config, labels: Labels) -> WordModel:
         return WordModel(build_encoder(cfg.encoder), cfg.layers, *sizes)
     earlier = Path(cfg.init_from)
     same = Labels.load(earlier) == labels
-    weights = chosen_weights(earlier, epoch=0, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
+    weights = chosen_weights(earlier, cfg.init_epoch, iteration=0, avg=cfg.init_avg, use_averaged_model=True)
     encoder = SpeechEncoder(Architecture.from_dict(weights.content["system"]["architecture"]), cfg.encoder)
     model = WordModel(encoder, cfg.layers, *sizes)
     kept = {name: value for name, value in weights.tensors.items() if same or not name.startswith("tone_output.")}
@@ -161,7 +164,7 @@ def load_teacher(cfg: Config, labels: Labels, student: WordModel) -> WordModel |
         return None
     from icefall_ext.train.word_training import restore_words
 
-    teacher = restore_words(Path(cfg.teacher), avg=cfg.teacher_avg)
+    teacher = restore_words(Path(cfg.teacher), cfg.teacher_epoch, cfg.teacher_avg)
     if teacher.labels != labels:
         raise UserError(f"{cfg.teacher}: this teacher knows other letters or tones than {cfg.train_cuts}; train it on "
                         "the same words")

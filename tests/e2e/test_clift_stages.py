@@ -32,7 +32,7 @@ train: {epochs: 1}
 valid_share: 0.2
 workers: 0
 """
-BUDGET = "conf_phase1_epochs=1\nconf_phase2_epochs=2\nconf_avg=1\nconf_source_hours=0.02\nconf_processes=1\n"
+BUDGET = "conf_phase1_epochs=1\nconf_phase2_epochs=2\nconf_avg=2\nconf_source_hours=0.02\nconf_processes=1\n"
 
 
 @pytest.fixture(scope="module")

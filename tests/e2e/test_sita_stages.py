@@ -26,8 +26,8 @@ train: {epochs: 1}
 workers: 0
 """
 BUDGET = """
-conf_encoder=pretrain conf_frozen=0 conf_feature_layer=1 conf_avg=1
-conf_teacher_epochs=1 conf_stage1_epochs=1 conf_stage2_epochs=1
+conf_encoder=pretrain conf_frozen=0 conf_feature_layer=1 conf_avg=2
+conf_teacher_epochs=2 conf_stage1_epochs=1 conf_stage2_epochs=1
 """
 
 
