@@ -32,3 +32,21 @@ def split_speakers(sizes: Mapping[str, int], shares: Shares) -> dict[str, str]:
         for speaker in chosen or [min(free, key=sizes.__getitem__)]:
             part_of[speaker] = part
     return part_of
+
+
+def split_by_gender(sizes: Mapping[str, int], gender_of: Mapping[str, str | None], shares: Shares) -> dict[str, str]:
+    """Women and men each on their own, so that dev and test have both; all together where one gender is too few.
+
+    Of few speakers, a share of all would often be of one gender.
+    """
+    wanted = sum(share > 0 for share in (shares.test, shares.dev))
+    groups: dict[str | None, dict[str, int]] = {"F": {}, "M": {}}
+    for speaker, size in sizes.items():
+        groups.setdefault(gender_of.get(speaker), {})[speaker] = size
+    if min(len(groups["F"]), len(groups["M"])) <= wanted:
+        return split_speakers(sizes, shares)
+    part_of = dict.fromkeys(sizes, "train")
+    for group in groups.values():
+        if len(group) > wanted:
+            part_of |= split_speakers(group, shares)
+    return part_of

@@ -20,10 +20,10 @@ from xml.etree import ElementTree
 from icefall_ext import console
 from icefall_ext.audit import Audit, Report
 from icefall_ext.corpora import reasons
-from icefall_ext.corpora.base import PARTS, Options, Shares, Utterance, existing_folder, shown, usable
+from icefall_ext.corpora.base import PARTS, Options, Utterance, existing_folder, shown, usable
 from icefall_ext.corpora.headers import with_headers
 from icefall_ext.corpora.manifest import recording_line, supervision_line
-from icefall_ext.corpora.split import split_speakers
+from icefall_ext.corpora.split import split_by_gender
 from icefall_ext.errors import UserError
 
 EXPECTED = "audio named <syllable><tone>_<speaker>_MP3.mp3, such as ba1_FV1_MP3.mp3, at any depth"
@@ -55,7 +55,8 @@ class TonePerfectCorpus:
         self._recordings, self._metadata, self._strange = _walk(self._root)
         if not self._recordings:
             raise UserError(f"{self._root}: no recording. Expected {EXPECTED}; found: {shown(self._root, names)}")
-        self._part_of_speaker = _split(Counter(recording.speaker for recording in self._recordings), options.shares)
+        sizes = Counter(recording.speaker for recording in self._recordings)
+        self._part_of_speaker = split_by_gender(sizes, {name: name[0] for name in sizes}, options.shares)
 
     def describe(self) -> list[str]:
         held_out = {part: sorted(name for name, its in self._part_of_speaker.items() if its == part) for part in PARTS}
@@ -81,20 +82,6 @@ class TonePerfectCorpus:
                 language="cmn", speaker=recording.speaker, gender=recording.speaker[0], custom=custom,
             )
             yield Utterance(recording.id, recording.id, recording.speaker, seconds, shown_path, line, supervision)
-
-
-def _split(sizes: Counter[str], shares: Shares) -> dict[str, str]:
-    """A woman and a man each for dev and test, unless its share is 0: a share of six speakers would be one gender."""
-    women, men = (sorted(name for name in sizes if name[0] == sex) for sex in "FM")
-    if min(len(women), len(men)) < 3:
-        return split_speakers(sizes, shares)
-    part_of = dict.fromkeys(sizes, "train")
-    for of_sex in (women, men):
-        if shares.test:
-            part_of[of_sex[-1]] = "test"
-        if shares.dev:
-            part_of[of_sex[-2]] = "dev"
-    return part_of
 
 
 def _walk(root: str) -> tuple[list[_Recording], dict[str, str], list[str]]:

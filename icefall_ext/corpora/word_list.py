@@ -30,7 +30,7 @@ from icefall_ext.corpora.base import (
 )
 from icefall_ext.corpora.headers import with_headers
 from icefall_ext.corpora.manifest import recording_line, supervision_line
-from icefall_ext.corpora.split import split_speakers
+from icefall_ext.corpora.split import split_by_gender
 from icefall_ext.corpora.tabular import SUFFIXES, Line, Table
 from icefall_ext.errors import UserError
 from icefall_ext.text import hmong_rpa
@@ -59,8 +59,18 @@ class WordListCorpus:
         self._name, self._folder = os.path.basename(self._table.path), os.path.dirname(self._table.path)
         self._part_of_speaker: dict[str, str] = {}
         if "part" not in self._table.columns:
-            speakers = Counter(line.values["speaker"].strip() for line in self._table.rows(Rows(), self._name))
-            self._part_of_speaker = split_speakers(speakers, options.shares)
+            self._part_of_speaker = self._split()
+
+    def _split(self) -> dict[str, str]:
+        speakers, gender_of = Counter(), {}
+        for line in self._table.rows(Rows(), self._name):
+            speaker = line.values["speaker"].strip()
+            speakers[speaker] += 1
+            gender_of[speaker] = gender_of_word(line.values["gender"]) or gender_of.get(speaker)
+        try:
+            return split_by_gender(speakers, gender_of, self._options.shares)
+        except UserError as error:
+            raise UserError(f"{self._table.path}: {error}; or say in a column part what belongs where") from None
 
     def describe(self) -> list[str]:
         how = "split by speaker" if self._part_of_speaker else "parts by column"
@@ -117,6 +127,12 @@ class WordListCorpus:
         if empty:
             report.rejected(reasons.BAD_ROW, row.place, field=empty, note="empty")
             return None
+        syllables = {name: len(fields[name].split()) for name in ("base", "tone")}
+        if syllables["base"] != syllables["tone"]:
+            report.rejected(reasons.BAD_ROW, row.place, field="tone", value=fields["tone"],
+                            note=f"{syllables['base']} syllables in base, {syllables['tone']} in tone; spaces between "
+                            "them in both")
+            return None
         return fields
 
 
@@ -139,7 +155,8 @@ def _with_rpa(fields: Mapping[str, str], place: str, report: Report) -> dict[str
         if fields[name] and fields[name].lower() != value:
             report.repaired(reasons.LABEL_DISAGREES, place, field=name, value=fields[name],
                             note=f"kept; {fields['word']} is spelled with {value}")
-    return {"word": fields["word"], **{name: fields[name] or value for name, value in spelled.items()}}
+    kept = {name: value if fields[name].lower() in ("", value) else fields[name] for name, value in spelled.items()}
+    return {"word": fields["word"], **kept}
 
 
 def _find_table(path: str) -> str:

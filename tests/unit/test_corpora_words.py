@@ -11,6 +11,7 @@ from icefall_ext.audit import REJECTED, REPAIRED, Rows
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.base import Options, Shares
 from icefall_ext.corpora.registry import open_corpus
+from icefall_ext.corpora.split import split_by_gender
 from icefall_ext.errors import UserError
 
 HEADER = "word base tone speaker gender audio part"
@@ -60,6 +61,38 @@ def test_without_parts_speakers_are_split(tmp_path):
     of = {part: {word.speaker for word in corpus.utterances(part, Rows())} for part in corpus.parts}
     assert sorted(len(speakers) for speakers in of.values()) == [2, 2, 8]
     assert len(set.union(*of.values())) == 12
+    assert all({int(name[1:]) % 2 for name in speakers} == {0, 1} for speakers in of.values()), "women and men in each"
+
+
+@pytest.mark.parametrize(("women", "men", "unknown"), [(3, 3, 0), (3, 9, 0), (10, 10, 1), (5, 4, 6)])
+def test_each_part_has_women_and_men_where_there_are_enough(women, men, unknown):
+    gender_of = {f"{gender}{n}": gender for gender, count in (("F", women), ("M", men)) for n in range(count)}
+    sizes = dict.fromkeys([*gender_of, *(f"x{n}" for n in range(unknown))], 5)
+    part_of = split_by_gender(sizes, gender_of, Shares(0.1, 0.1))
+    assert part_of.keys() == sizes.keys()
+    for part in ("train", "dev", "test"):
+        assert {gender_of.get(name) for name, its in part_of.items() if its == part} >= {"F", "M"}
+
+
+def test_two_men_are_too_few_to_be_split_on_their_own():
+    sizes = dict.fromkeys(["F1", "F2", "F3", "M1", "M2"], 5)
+    part_of = split_by_gender(sizes, {name: name[0] for name in sizes}, Shares(0.1, 0.1))
+    assert sorted(part_of.values()) == ["dev", "test", "train", "train", "train"]
+
+
+def test_too_few_speakers_name_the_table_and_the_way_out(tmp_path):
+    folder = table(tmp_path / "c", "tong1|tong|1|s1|F|wav/a.wav", header=HEADER.removesuffix(" part"))
+    with pytest.raises(UserError, match=r"words.tsv: 1 speakers: too few for .*; or say in a column part what belongs"):
+        open_corpus("words", folder, Options())
+
+
+def test_a_tone_for_each_syllable_of_the_base(tmp_path):
+    rows = ("hue tshia|hue tshia|1 1|s1|F|wav/a.wav|train", "hue tshia|hue tshia|1|s1|F|wav/b.wav|train")
+    corpus = open_corpus("words", table(tmp_path / "c", *rows), Options())
+    audit = Rows()
+    assert [word.id for word in corpus.utterances("train", audit)] == ["wav/a"]
+    (row,) = audit
+    assert row.note == "2 syllables in base, 1 in tone; spaces between them in both"
 
 
 def test_hmong_words_get_base_and_tone_from_their_spelling(tmp_path):
@@ -73,11 +106,12 @@ def test_hmong_words_get_base_and_tone_from_their_spelling(tmp_path):
 
 def test_hmong_labels_that_contradict_the_spelling_are_kept_and_listed(tmp_path):
     folder = table(tmp_path / "corpus", "pob|po|j|s1|F|wav/a.wav|train", "Strong|str|b|s1|F|wav/b.wav|train",
-                   "xyz|||s1|F|wav/c.wav|train")
+                   "xyz|||s1|F|wav/c.wav|train", "Pob|Po|B|s1|F|wav/c.wav|train")
     corpus = open_corpus("words", folder, Options(language="hmn"))
     report = Rows()
     words = list(corpus.utterances("train", report))
-    assert [word.id for word in words] == ["wav/a", "wav/b"] and '"tone": "j"' in words[0].supervision
+    assert [word.id for word in words] == ["wav/a", "wav/b", "wav/c"] and '"tone": "j"' in words[0].supervision
+    assert '"base": "po", "tone": "b"' in words[2].supervision, "one base, however it is written"
     assert [(row.done, row.reason) for row in report] == [
         (REPAIRED, reasons.LABEL_DISAGREES), (REPAIRED, reasons.NOT_RPA), (REJECTED, reasons.NOT_RPA)
     ]
@@ -127,20 +161,20 @@ def tone_perfect(folder: Path) -> Path:
 def test_tone_perfects_names_say_syllable_tone_speaker_and_gender(tmp_path):
     parts = read(tone_perfect(tmp_path / "corpus"), "tone_perfect")
     assert {part: sorted({s["speaker"] for s in its.supervisions}) for part, its in parts.items()} == {
-        "train": ["FV1", "MV1"], "dev": ["FV2", "MV2"], "test": ["FV3", "MV3"]
-    }
+        "train": ["FV3", "MV3"], "dev": ["FV1", "MV1"], "test": ["FV2", "MV2"]
+    }, "a woman and a man each"
     first = parts["train"].supervisions[0]
-    assert (first["id"], first["text"], first["gender"]) == ("ba1_FV1", "ba1", "F")
+    assert (first["id"], first["text"], first["gender"]) == ("ba1_FV3", "ba1", "F")
     assert first["custom"] == {"base": "ba", "tone": "1"} and first["language"] == "cmn"
-    assert parts["train"].ids()[-1] == "lv3_MV1" and parts["train"].rows == []
+    assert parts["train"].ids()[-1] == "lv3_MV3" and parts["train"].rows == []
 
 
 def test_metadata_is_kept_and_believed_less_than_the_name(tmp_path):
     folder = tone_perfect(tmp_path / "corpus")
-    write(folder / "xml/ba1_FV1_CUSTOM.xml", "<a><pinyin>bā</pinyin><tone>1</tone></a>".encode())
-    write(folder / "xml/ba4_FV1_CUSTOM.xml", b"<a><tone>2</tone></a>")
-    write(folder / "xml/lv3_FV1_CUSTOM.xml", b"<a><tone>")
-    write(folder / "xml/lv3_MV1_CUSTOM.xml", b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>')
+    write(folder / "xml/ba1_FV3_CUSTOM.xml", "<a><pinyin>bā</pinyin><tone>1</tone></a>".encode())
+    write(folder / "xml/ba4_FV3_CUSTOM.xml", b"<a><tone>2</tone></a>")
+    write(folder / "xml/lv3_FV3_CUSTOM.xml", b"<a><tone>")
+    write(folder / "xml/lv3_MV3_CUSTOM.xml", b'<!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>')
     write(folder / "notes.txt", b"...")
     train = read(folder, "tone_perfect")["train"]
     assert train.supervisions[0]["custom"]["metadata"] == {"pinyin": "bā", "tone": "1"}
