@@ -135,7 +135,7 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Of the code, with a + where it was changed since; empty outside a checkout.
+    """Of the code, with a + where it was changed since; empty outside a checkout. Results are not code.
 
     The copy that a cluster's jobs run has it in a file: the checkout around the copy may have moved on.
     """
@@ -148,7 +148,8 @@ def commit() -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        changed = git("status", "--porcelain", "-uno", "--", ":/", ":(exclude,top,glob)egs/*/RESULTS.md")
+        return git("rev-parse", "--short=10", "HEAD") + "+" * bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return ""
 
