@@ -171,6 +171,8 @@ recipe_stages() {
       if stage 6 "teacher: the one that was given" --reads "${trained[0]}" --options teacher; then :; fi
     elif stage 6 "teacher: CTC through the whole encoder" --reads "$train_cuts" "$dev_cuts" $pretrained \
       --options "${choices[@]}" teacher_epochs --writes "${trained[0]}" "$teacher_folder/config.yaml"; then
+      run "${training[@]}" --config "$conf/stage1.yaml" --part stage1 --exp-dir "$stage1" --check-only true \
+        --train.epochs "$stage1_epochs" "${losses[@]}" "${shared[@]}"
       run "${training[@]}" --config "$conf/teacher.yaml" --part teacher --exp-dir "$teacher_folder" \
         --train.epochs "$teacher_epochs" "${shared[@]}"
     fi

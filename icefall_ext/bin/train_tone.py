@@ -5,6 +5,8 @@
     --part stage2    blocks L+1.. and the CTC head, beside a teacher; --init-from is what stage 1 made
     --part single    both stages' losses at once, for comparison; with --stage-epochs in as many steps as the two take
 
+--check-only true looks for pairs in all batches that stage 1 would have, and trains nothing.
+
 The same command continues a training that was stopped. Temperatures, weights and rates are our defaults: the paper's
 are not published.
 """
@@ -23,13 +25,14 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.files import read_jsonl
 from icefall_ext.interruption import stop_at_once_when_asked
 from icefall_ext.tone.batches import BatchShape, word_batches
-from icefall_ext.tone.labels import Labels, word_of
+from icefall_ext.tone.labels import Labels, Vocabulary, word_of
 from icefall_ext.tone.spec import PARTS, AugmentConfig, DistillConfig, LayerConfig, ToneLossConfig
 from icefall_ext.train.config import MAY_DIFFER, LoopConfig
 
 if TYPE_CHECKING:
     from icefall_ext.distributed.world import World
     from icefall_ext.tone.model import WordModel
+    from icefall_ext.tone.pairs import Items
     from icefall_ext.train.word_training import WordSet
 
 
@@ -48,6 +51,7 @@ class Config:
     teacher_avg: int = option(1, "average the teacher over so many epochs up to that")
     init_epoch: int = option(0, "which epoch of the earlier training; 0: the last")
     init_avg: int = option(1, "average the earlier training over so many epochs up to that")
+    check_only: bool = option(False, "stage1, single: say whether all batches have pairs, and train nothing")
     device: str = option("auto", "cpu, cuda, or auto: cuda where there is one")
     threads: int = option(0, "threads of torch on a CPU; 0: one for a small model, else one for each core")
     workers: int = option(1, "processes that load audio")
@@ -61,7 +65,7 @@ class Config:
     train: LoopConfig = group(LoopConfig, "loop")
 
 
-MAY_CHANGE = ("exp_dir", "device", "threads", "workers", "encoder.weights_dir",
+MAY_CHANGE = ("exp_dir", "check_only", "device", "threads", "workers", "encoder.weights_dir",
               *(f"train.{name}" for name in MAY_DIFFER))
 
 
@@ -77,9 +81,14 @@ def main(cfg: Config) -> None:
     from icefall_ext.train.run_folder import RunFolder
     from icefall_ext.train.tone_objective import ToneObjective
     from icefall_ext.train.trainer import Trainer
-    from icefall_ext.train.word_training import WordSet, check_pairs, say_what_pairs_there_are, system_of
+    from icefall_ext.train.word_training import WordSet, say_what_pairs_there_are, system_of
 
     device = choose_device(cfg.device)
+    if cfg.check_only:
+        names = Vocabulary.of([cfg.train_cuts, cfg.valid_cuts])
+        (_, train), (_, valid) = (names.items(path) for path in (cfg.train_cuts, cfg.valid_cuts))
+        check_all_pairs(cfg, train, valid)
+        return
     labels = Labels.of(word_of(cut, cfg.train_cuts) for cut in read_jsonl(cfg.train_cuts))
     with World.start(device) as world:
         torch.manual_seed(cfg.train.seed)
@@ -89,7 +98,7 @@ def main(cfg: Config) -> None:
         with world.first_process_first():  # it makes the files that the others read
             folder = RunFolder.start(cfg, cfg.exp_dir, MAY_CHANGE) if world.first else RunFolder(cfg.exp_dir)
             if world.first:
-                labels.save(cfg.exp_dir)
+                save_labels(cfg, labels)
             train, valid = (
                 WordSet.build(path, cfg.exp_dir / "data" / part, labels)
                 for part, path in (("train", cfg.train_cuts), ("valid", cfg.valid_cuts))
@@ -99,12 +108,10 @@ def main(cfg: Config) -> None:
         say_what_learns(model)
         if cfg.part in ("stage1", "single"):
             say_what_pairs_there_are(train, cfg.shape, cfg.train.seed)
-            check_pairs(valid, word_batches(valid.items, cfg.shape, 0, 0), cfg.loss, cfg.valid_cuts)
-            if not cfg.loss.warm_batches:
-                check_pairs(train, word_batches(train.items, cfg.shape, cfg.train.seed, 1), cfg.loss, cfg.train_cuts)
+            check_all_pairs(cfg, train.items, valid.items)
         model.to(device)
         optimizer = build_optimizer(cfg, model)
-        items_of = both(train, valid)
+        items_of = both(train, valid, cfg.valid_cuts)
         if teacher is not None:
             teacher.to(device)
         objective = ToneObjective(model, cfg.part, items_of, cfg.loss, cfg.augment, teacher, cfg.distil)
@@ -123,6 +130,8 @@ def check(cfg: Config) -> None:
         raise UsageError(f"--workers {cfg.workers}, --threads {cfg.threads}, --teacher-epoch {cfg.teacher_epoch}, "
                          f"--init-epoch {cfg.init_epoch}: not below 0; --teacher-avg {cfg.teacher_avg}, --init-avg "
                          f"{cfg.init_avg}: at least 1")
+    if cfg.check_only and cfg.part not in ("stage1", "single"):
+        raise UsageError(f"--check-only true: --part {cfg.part} needs no pairs; leave it out")
     if cfg.part == "stage2" and not cfg.init_from:
         raise UsageError("--part stage2: needs --init-from, the folder of stage 1")
     if cfg.teacher and cfg.part not in ("stage2", "single"):
@@ -134,6 +143,25 @@ def check(cfg: Config) -> None:
         if cfg.train.accumulate != 1:
             raise UsageError(f"{shown}: matches steps of one batch each; --train.accumulate {cfg.train.accumulate} "
                              "has to be 1")
+
+
+def check_all_pairs(cfg: Config, train: Items, valid: Items) -> None:
+    """A batch that a loss learns nothing from would end the training when its turn comes: said before it begins."""
+    from icefall_ext.train.word_training import check_pairs
+
+    check_pairs(valid, word_batches(valid, cfg.shape, 0, 0), cfg.loss, cfg.valid_cuts)
+    if not cfg.loss.warm_batches:
+        epochs = range(1, cfg.train.epochs + 1)
+        planned = [batch for epoch in epochs for batch in word_batches(train, cfg.shape, cfg.train.seed, epoch)]
+        check_pairs(train, planned, cfg.loss, cfg.train_cuts)
+
+
+def save_labels(cfg: Config, labels: Labels) -> None:
+    """Beside the checkpoints, whose tokens they name: others would make nonsense of these."""
+    if any(cfg.exp_dir.glob("*.pt")) and Labels.load(cfg.exp_dir) != labels:
+        raise UserError(f"{cfg.exp_dir}: was trained on words with other letters or tones than {cfg.train_cuts}; name "
+                        "another folder, or remove it")
+    labels.save(cfg.exp_dir)
 
 
 def build_model(cfg: Config, labels: Labels) -> WordModel:
@@ -187,9 +215,12 @@ def build_optimizer(cfg: Config, model: WordModel):
     return ScaledAdam(groups, lr=cfg.train.lr, clipping_scale=cfg.train.clipping_scale)
 
 
-def both(train: WordSet, valid: WordSet):
+def both(train: WordSet, valid: WordSet, path: Path):
     """The labels of utterances of either set; a batch is of one of them."""
     known = set(train.ids)
+    twice = next((id for id in valid.ids if id in known), None)
+    if twice is not None:
+        raise UserError(f"{path}: {twice} is an id of the training cuts too; give every recording its own")
     return lambda ids: (train if ids[0] in known else valid).items_of(ids)
 
 

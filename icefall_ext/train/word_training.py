@@ -112,19 +112,20 @@ class MatchedWordData(WordData):
         return batches // self.world.size
 
 
-def check_pairs(words: WordSet, batches: Sequence[np.ndarray], losses: ToneLossConfig, path: Path) -> None:
-    """A batch that a loss learns nothing from would end the training when its turn comes: said before it begins."""
+def check_pairs(items: Items, batches: Sequence[np.ndarray], losses: ToneLossConfig, path: Path) -> None:
+    """Whether each loss finds a pair in every batch; `path` is where the items are from."""
     wanted = (
         (losses.speaker_scale, "speaker", "by the other gender",
          lambda items: cross_gender_pairs(items, losses.other_tones_repel)),
         (losses.tone_scale, "tone", "in another recording", tone_pairs),
     )
     for scale, name, what, pairs_of in wanted:
-        without = sum(not len(pairs_of(words.items[batch])) for batch in batches) if scale else 0
+        without = sum(not len(pairs_of(items[batch])) for batch in batches) if scale else 0
         if without:
             raise UserError(f"{path}: in {without:,} of {len(batches):,} batches no word is there {what}, with another "
-                            "to be told from; record more, make batches larger (--shape.bases, --shape.takes), or "
-                            f"leave that loss out (--loss.{name}-scale 0)")
+                            "to be told from; let women and men say the same words in it (speakers are divided by "
+                            "--dev-share, --test-share or a column part), make batches larger (--shape.bases, "
+                            f"--shape.takes), or leave that loss out (--loss.{name}-scale 0; run.sh: --{name}-scale 0)")
 
 
 def say_what_pairs_there_are(words: WordSet, shape: BatchShape, seed: int) -> None:

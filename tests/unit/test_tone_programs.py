@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,9 +23,11 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.word_errors import hypotheses_table, word_errors
 from icefall_ext.tone.batches import BatchShape
 from icefall_ext.tone.labels import MISSING, Labels, Word
+from icefall_ext.tone.pairs import Items
 from icefall_ext.tone.spec import LayerConfig
 from icefall_ext.train.checkpoint import load_checkpoint, save_checkpoint
 from icefall_ext.train.config import LoopConfig
+from icefall_ext.train.restore import chosen_weights
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +73,19 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_stage_2_leaves_everything_up_to_the_feature_layer_as_stage_1_made_it_bit_for_bit(trained):
-    first, second = (weights(trained / f"{stage}/epoch-2.pt") for stage in ("stage1", "stage2"))
-    averaged = load_checkpoint(trained / "stage1/epoch-2.pt")
-    below = [name for name in first if name.startswith("encoder.") and ".layers.1." not in name]
-    assert below and averaged["batch_idx_train"] > 0
-    start = weights(trained / "stage2/epoch-1.pt")
-    for name in below:
-        assert torch.equal(start[name], second[name]), name
-    assert not torch.equal(first["ctc_output.weight"], second["ctc_output.weight"])
+    began = chosen_weights(trained / "stage1", epoch=2, iteration=0, avg=1, use_averaged_model=True).tensors
+    ended = weights(trained / "stage2/epoch-2.pt")
+    below = [name for name in began if name.startswith("encoder.") and ".layers.1." not in name]
+    assert below
+    assert [name for name in below if not torch.equal(began[name].to(ended[name]), ended[name])] == []
+    assert not torch.equal(began["ctc_output.weight"], ended["ctc_output.weight"])
 
 
-def test_frozen_parts_of_stage_1_are_those_that_it_began_with(trained):
-    early, late = (weights(trained / f"stage1/epoch-{epoch}.pt") for epoch in (1, 2))
+def test_frozen_parts_of_stage_1_are_those_that_it_began_with(trained, cuts):
+    cfg = configuration("stage1", trained / "stage1", cuts)
+    torch.manual_seed(cfg.train.seed)
+    early = train_tone.build_model(cfg, Labels.load(cfg.exp_dir)).state_dict()
+    late = weights(trained / "stage1/epoch-2.pt")
     changed = {name for name in late if not torch.equal(early[name], late[name])}
     assert changed and all(".encoder.layers.0." in name or name.startswith("tone_output.") for name in changed)
 
@@ -189,7 +193,10 @@ def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
         ({"part": "stage2"}, "needs --init-from, the folder of stage 1"),
         ({"part": "stage1", "teacher": "exp/t"}, "--part stage1 has none"),
         ({"part": "stage1", "layers": LayerConfig(2, 2)}, "no block learns in stage 1"),
+        ({"part": "stage1", "layers": LayerConfig(-1, 1)}, "no block learns in stage 1"),
         ({"part": "stage1", "layers": LayerConfig(0, 3)}, "this encoder has 2 blocks"),
+        ({"part": "teacher", "check_only": True}, "--check-only true: --part teacher needs no pairs"),
+        ({"part": "stage1", "init_from": "x", "init_epoch": -1}, "--init-epoch -1: not below 0"),
         ({"part": "stage1", "shape": BatchShape(bases=1)}, "at least 2 bases"),
         ({"part": "stage1", "stage_epochs": [2, 2]}, "--stage-epochs 2 2: two numbers from 1 on, and for"),
         ({"part": "single", "stage_epochs": [2]}, "--stage-epochs 2: two numbers"),
@@ -229,6 +236,56 @@ def test_words_of_one_gender_are_refused_before_training_begins(cuts, tmp_path, 
     with pytest.raises(UserError, match=r"women.jsonl: in (\d) of \1 batches no word is there by"):
         train_tone.main(cfg)
     assert not list((tmp_path / "exp").glob("*.pt"))
+    cfg.check_only, cfg.exp_dir = True, tmp_path / "checked"
+    with pytest.raises(UserError, match=r"women.jsonl: in .* let women and men say the same words in it"):
+        train_tone.main(cfg)
+    assert not cfg.exp_dir.exists()
+
+
+def test_pairs_are_looked_for_without_training(cuts, tmp_path):
+    train_tone.main(configuration("stage1", tmp_path / "exp", cuts, check_only=True))
+    assert not (tmp_path / "exp").exists()
+
+
+def test_a_batch_without_pairs_in_a_later_epoch_is_found_before_the_first(cuts, tmp_path):
+    """Two of four bases were said by women alone: a batch of just these comes in one epoch of three."""
+    rows = [(base, tone, gender, speaker) for base in range(4) for tone in range(2) for speaker in range(4)
+            for gender in [speaker % 2] if base > 1 or not gender]  # fmt: skip
+    train = Items(*np.array(rows).T)
+    cfg = configuration("stage1", tmp_path, cuts)
+    valid = Items(*np.array([row for row in rows if row[0] > 1]).T)
+    ends = {}
+    for cfg.train.seed in range(8):
+        for cfg.train.epochs in (1, 30):
+            try:
+                train_tone.check_all_pairs(cfg, train, valid)
+            except UserError:
+                ends[cfg.train.seed, cfg.train.epochs] = False
+            else:
+                ends[cfg.train.seed, cfg.train.epochs] = True
+    assert any(ends[seed, 1] for seed in range(8)) and not any(ends[seed, 30] for seed in range(8))
+
+
+def test_a_recording_of_both_sets_is_refused(cuts, tmp_path):
+    cfg = configuration("stage1", tmp_path / "exp", cuts)
+    cfg.valid_cuts = cfg.train_cuts
+    with pytest.raises(UserError, match=r"cuts_train.jsonl.gz: .* is an id of the training cuts too"):
+        train_tone.main(cfg)
+
+
+def test_labels_beside_checkpoints_stay_as_they_are(trained, cuts, tmp_path):
+    folder = shutil.copytree(trained / "stage1", tmp_path / "stage1")
+    kept = (folder / "labels.json").read_bytes()
+    few = tmp_path / "few.jsonl"
+    lines = gzip.open(cuts / "words_cuts_train.jsonl.gz", "rt", encoding="utf-8").read().splitlines()
+    few.write_text("\n".join(line for line in lines if json.loads(line)["supervisions"][0]["custom"]["tone"] != "4"))
+    cfg = configuration("stage1", folder, few.parent)
+    cfg.train_cuts, cfg.valid_cuts = few, cuts / "words_cuts_dev.jsonl.gz"
+    config = (folder / "config.yaml").read_text().replace(str(cuts / "words_cuts_train.jsonl.gz"), str(few))
+    (folder / "config.yaml").write_text(config)
+    with pytest.raises(UserError, match="was trained on words with other letters or tones than .*few.jsonl"):
+        train_tone.main(cfg)
+    assert (folder / "labels.json").read_bytes() == kept
 
 
 def test_cuts_without_base_and_tone_are_one_line(cuts, tmp_path):
