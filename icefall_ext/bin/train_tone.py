@@ -132,6 +132,9 @@ def check(cfg: Config) -> None:
                          f"{cfg.init_avg}: at least 1")
     if cfg.check_only and cfg.part not in ("stage1", "single"):
         raise UsageError(f"--check-only true: --part {cfg.part} needs no pairs; leave it out")
+    if cfg.train.on_oom == "shrink" and cfg.part in ("stage1", "single"):
+        raise UsageError("--train.on-oom shrink: losses between the words of a batch are not those of its parts; leave "
+                         "it out, or take fewer words (--shape.bases, --shape.takes)")
     if cfg.part == "stage2" and not cfg.init_from:
         raise UsageError("--part stage2: needs --init-from, the folder of stage 1")
     if cfg.teacher and cfg.part not in ("stage2", "single"):

@@ -1,8 +1,10 @@
 """How much of a batch is computed at once: all of it, until memory runs out.
 
 The loss of a batch is a sum over its utterances and padding changes nothing, so the gradients of its parts, one after
-another, are those of the whole. Which utterances make which batch, and which batches make a step, stays as it was
-planned: nothing is lost, nothing comes twice, and other processes need not wait.
+another, are those of the whole. (Not so of losses between words: train_tone takes batches whole. Those of syllables,
+beside a transducer, find their partners in the part and in what was heard before.) Which utterances make which batch,
+and which batches make a step, stays as it was planned: nothing is lost, nothing comes twice, and other processes need
+not wait.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from collections.abc import Iterator
 
 import torch
 
-from icefall_ext.data.batches import BatchLimits
 from icefall_ext.data.loading import SAMPLE_RATE, SpeechBatch
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "Unable to allocate", "ALLOC_FAILED")
@@ -26,8 +27,9 @@ def out_of_memory(error: BaseException) -> bool:
 class Portions:
     """`most`, in seconds with padding, is learnt when memory runs out, and is part of a checkpoint."""
 
-    def __init__(self, limits: BatchLimits, device: torch.device):
-        self._limits, self._device = limits, device
+    def __init__(self, smaller: str, device: torch.device):
+        """`smaller` says what makes batches smaller."""
+        self._smaller, self._device = smaller, device
         self.most = math.inf
         self.shrunk = False  # since someone looked
         self._tried: SpeechBatch | None = None
@@ -60,9 +62,8 @@ class Portions:
         if len(self._tried) < 2:
             return (f"{self._device}: out of memory at one utterance ({self._tried.ids[0]}, {shape(self._tried)}); "
                     "lower --max-seconds, or set --encoder.gradient-checkpointing")
-        return (f"{self._device}: out of memory at a batch of {shape(self._tried)}; lower --batch.max-duration (now "
-                f"{self._limits.max_duration:g}) or --batch.max-tokens (now {self._limits.max_tokens}), set "
-                "--encoder.gradient-checkpointing, or let --train.on-oom shrink compute such batches in parts")
+        return (f"{self._device}: out of memory at a batch of {shape(self._tried)}; set "
+                f"--encoder.gradient-checkpointing, {self._smaller}")
 
 
 def seconds(batch: SpeechBatch) -> float:

@@ -74,6 +74,11 @@ class TrainingData:
         """Those of this process."""
         return self.all_batches(seed, epoch)[self.world.rank :: self.world.size]
 
+    def smaller(self) -> str:
+        """What makes batches smaller, for whom they are too large."""
+        return (f"lower --batch.max-duration (now {self.limits.max_duration:g}) or --batch.max-tokens (now "
+                f"{self.limits.max_tokens}), or let --train.on-oom shrink compute such batches in parts")
+
     def valid_batches(self) -> list[np.ndarray]:
         batches = in_order(self.valid.durations, self.valid.token_counts, self.limits) if self.valid else []
         return batches[self.world.rank :: self.world.size]
@@ -120,7 +125,7 @@ class Trainer:
         self.scaler = grad_scaler(self.dtype == torch.float16)
         self.counters = Counters(average_period=cfg.average_period)
         self.guard = Guard(folder.path, cfg.max_bad_batches, cfg.max_failed_share, self.world.rank)
-        self.portions = Portions(data.limits, device)
+        self.portions = Portions(data.smaller(), device)
         self.request = Request()
         self.flags = nn.Parameter(torch.zeros(2, device=device))  # summed with the gradients: what one knows, all know
         self.of_epoch = Sums()

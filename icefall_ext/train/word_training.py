@@ -80,6 +80,9 @@ class WordData(TrainingData):
     def all_batches(self, seed: int, epoch: int) -> list[np.ndarray]:
         return word_batches(self.train_items, self.shape, seed, epoch, self.world.size)
 
+    def smaller(self) -> str:
+        return f"or take fewer words: --shape.bases (now {self.shape.bases}), --shape.takes (now {self.shape.takes})"
+
     def valid_batches(self) -> list[np.ndarray]:
         if self.valid is None:
             return []
