@@ -37,7 +37,8 @@ FORMAT = 1  # of what is written; another one is made anew
 class Config(ModelChoice):
     cuts: Path = required("cuts to align, with their audio and Tai-lo")
     out: Path = required("alignments to write, .jsonl or .jsonl.gz")
-    tone5: str = option("south", "surface tones: 5 becomes 7 (south) or 3 (north)", choices=("south", "north"))
+    tone5: str = option("auto", "surface tones: 5 becomes 7 (south) or 3 (north); auto: as the aligner learnt them",
+                        choices=("auto", "south", "north"))
     backend: str = option("auto", "of the best path; auto takes torchaudio where it has one", choices=BACKENDS)
     max_duration: float = option(200.0, "seconds of audio in a batch, padding included")
     workers: int = option(0, "processes that load audio ahead; 0: none")
@@ -58,6 +59,8 @@ def main(cfg: Config) -> None:
     if restored.script != "tailo":
         raise UsageError(f"--exp-dir {cfg.exp_dir}: writes {restored.script}; syllables are aligned by a training on "
                          "Tai-lo")
+    if cfg.tone5 == "auto":
+        cfg.tone5 = restored.content["system"].get("tone5", "south")
     set_threads(cfg.threads, restored.model, device)
     made_from = made_from_what(cfg, restored)
     if is_done(cfg, made_from):
