@@ -111,7 +111,7 @@ def load(cfg: Config) -> RestoredWords:
         restored = restore_words(Path(cfg.exp_dir), cfg.epoch, cfg.avg)
         console.reads(restored.source)
         if cfg.feature_layer:
-            restored.model.layers = replace(restored.model.layers, feature_layer=cfg.feature_layer)
+            restored.model.layers = replace(restored.model.layers, frozen=0, feature_layer=cfg.feature_layer)
             restored.model.layers.check(restored.model.encoder.num_layers)
         return restored
     labels = Labels.of(word_of(cut, cfg.train_cuts) for cut in read_jsonl(cfg.train_cuts))

@@ -154,7 +154,8 @@ def speaker_probe(embeddings: np.ndarray, items: Items) -> Probe | None:
     """Asked about bases that it has not heard; None for a single speaker or base."""
     if len(np.unique(items.speaker)) < 2 or len(np.unique(items.base)) < 2:
         return None
-    return probe(embeddings, items.speaker, items.base % 5 if len(np.unique(items.base)) >= 5 else items.base)
+    bases, fold = np.unique(items.base, return_inverse=True)
+    return probe(embeddings, items.speaker, fold % 5 if len(bases) >= 5 else fold)
 
 
 def plane(embeddings: np.ndarray) -> np.ndarray:

@@ -111,6 +111,13 @@ def test_probes_find_gender_and_speaker_where_they_are_and_not_where_they_are_no
     assert gender_probe(mute, items).chance == pytest.approx(0.5)
 
 
+def test_the_speaker_probe_asks_about_other_bases_whatever_their_numbers_are():
+    items = corpus(5, 3, 4)
+    apart = Items(items.base * 5, items.tone, items.gender, items.speaker)  # the remainder by 5 is the same
+    x = RANDOM.normal(size=(len(items), 4)) + one_hot(items.speaker)
+    assert speaker_probe(x, apart) == speaker_probe(x, items)
+
+
 def test_probes_want_enough_speakers():
     items = corpus(speakers=2)
     assert gender_probe(one_hot(items.word), items) is None
