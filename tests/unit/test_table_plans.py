@@ -178,3 +178,11 @@ def test_published_encoders_are_named_and_nothing_is_pre_trained():
     assert made.shared == {}
     assert [options_of(run.job)["--encoder"] for run in made.runs[:3]] == [
         "chinese-hubert-base", "hubert-base-ls960", "random:hubert-base"]  # fmt: skip
+
+
+def test_a_row_with_an_option_that_defaults_do_not_have_is_refused():
+    """Rows that differ in it would be one run, and have its figures both."""
+    definitions = read_definitions(ROOT / "egs/sita/tables.yaml")
+    definitions.tables["loss"].rows[0].options["stage2_epochs"] = "3"
+    with pytest.raises(UserError, match="--table loss: row infonce sets stage2_epochs, and defaults: has no such"):
+        definitions.table("loss", "mini-taiwanese")

@@ -97,6 +97,13 @@ class Definitions:
         if name not in self.tables:
             raise UsageError(f"--table {name}: there is no such table; there are {', '.join(self.tables)}")
         table = self.tables[name]
+        for row in table.rows:
+            set_there = {*row.options, *(option for those in row.by_corpus.values() for option in those)}
+            unknown = sorted(set_there - self.defaults.keys() - {"encoder"})
+            if unknown:  # two rows that differ in it would be one run
+                raise UsageError(f"--table {name}: row {row.name} sets {', '.join(unknown)}, and defaults: has no such "
+                                 "option; runs are named after what they have other than these, so say there what "
+                                 "run.sh takes")
         rows = [row for row in table.rows if row.is_for(corpus)]
         if len(rows) < 2:
             raise UsageError(f"--table {name}: nothing to compare on {corpus}; its rows are for "
