@@ -59,7 +59,7 @@ recipe_settings() {
   [ "$encoder" != auto ] || { [ "$corpus" = mini ] && encoder=tonal || encoder=chinese-hubert-base; }
   [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
   [ -d "$conf" ] || conf="egs/clift/conf/$conf"
-  [ -d "$conf" ] || fail "--conf $conf: no such folder; there is: $(cd egs/clift/conf && echo *)"
+  [ -f "$conf/budget.sh" ] || fail "--conf $conf: no folder with a budget.sh; there is: $(cd egs/clift/conf && echo *)"
   . "$conf/budget.sh"
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"

@@ -3,7 +3,7 @@
 recipe_options() {
   scripts=() # no byte-level BPE: words are spelled in letters and a tone
   without mini_hours source_hours mic duration_tolerance duration_factor failed_spelling cv_split tailo_form \
-    unknown_characters vocab_size speed_perturb noise_dir fbank shar_dir
+    unknown_characters vocab_size speed_perturb noise_dir fbank fbank_shares shar_dir parts
   section "Words (stages 0 to 4)"
   option word_language taiwanese "taiwanese|mandarin" "mini: the language that is generated"
   option word_bases 16 "int>=2" "mini: bases, each in all its tones"
@@ -53,7 +53,7 @@ recipe_needs() {
 recipe_settings() {
   [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
   [ -d "$conf" ] || conf="egs/sita/conf/$conf"
-  [ -d "$conf" ] || fail "--conf $conf: no such folder; there is: $(cd egs/sita/conf && echo *)"
+  [ -f "$conf/budget.sh" ] || fail "--conf $conf: no folder with a budget.sh; there is: $(cd egs/sita/conf && echo *)"
   . "$conf/budget.sh"
   local name
   [ "$frozen" != auto ] || frozen="$conf_frozen"
@@ -63,12 +63,14 @@ recipe_settings() {
   [ "$frozen" -lt "$feature_layer" ] ||
     fail "--frozen $frozen, --feature-layer $feature_layer: no block would learn in stage 1; the second must be above the first"
   [ "$encoder" != auto ] || encoder="$conf_encoder"
-  if [ "$teacher" != train ]; then
+  [ "$encoder" != pretrain ] || [ -f "$conf/encoder.yaml" ] ||
+    fail "--encoder pretrain: $conf has no encoder.yaml that says how; take --conf mini, or name a model"
+  if [ "$teacher" != train ] && [ "$list_stages" = false ]; then
     teacher_epochs=$(last_epoch "$teacher")
     [ -n "$teacher_epochs" ] || fail "--teacher $teacher: no epoch-*.pt there; name the folder of a training, or train"
   fi
   init_epochs=0
-  if [ -n "$init_from" ]; then
+  if [ -n "$init_from" ] && [ "$list_stages" = false ]; then
     init_epochs=$(last_epoch "$init_from")
     [ -n "$init_epochs" ] || fail "--init-from $init_from: no epoch-*.pt there; name the folder of a training"
   fi
@@ -85,7 +87,10 @@ recipe_settings() {
       [ -n "$exp_dir" ] || exp_dir="exp/sita-mini-$word_language"
       [ -n "$corpus_dir" ] ||
         corpus_dir="$data_dir/corpus-${word_bases}x$word_speakers+${word_unseen}x$word_takes-seed$seed" ;;
-    words | tone_perfect) ;;
+    words | tone_perfect)
+      case " $options_given " in
+        *" word_"*) fail "--corpus $corpus: --word-language and the like are of generated words; leave them out" ;;
+      esac ;;
     *) fail "--corpus $corpus: sita learns from isolated words; take mini, words or tone_perfect" ;;
   esac
   table_files="$words"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from icefall_ext import console
-from icefall_ext.audit import Audit, open_audit, stop_if_rejected, summarise
+from icefall_ext.audit import REJECTED, Audit, open_audit, stop_if_rejected, summarise
 from icefall_ext.corpora import reasons
 from icefall_ext.corpora.audio_header import AudioHeader
 from icefall_ext.corpora.base import TARGET_RATE, Corpus, Utterance, is_utf8
@@ -179,7 +179,8 @@ def write_manifests(
         console.says(line)
     for summary in summaries:
         if not summary.utterances:
-            raise UserError(f"{summary.audit_path}: no usable utterance in {summary.part}; the rows say why")
+            why = "the rows say why" if summary.audit.total(REJECTED) else "the corpus has nothing for it"
+            raise UserError(f"{summary.audit_path}: no usable utterance in {summary.part}; {why}")
     if strict:
         stop_if_rejected({summary.audit_path: summary.audit for summary in summaries})
     return summaries

@@ -1,7 +1,7 @@
 """Batches of words that contrastive losses can learn from: bases x tones x genders, known beforehand.
 
-Of batches of 64 drawn at random, one anchor in forty finds its word spoken by the other gender. So a base comes as a
-block: so many of its tones, and of each so many recordings by women and by men.
+In a batch drawn at random, few words find themselves spoken by the other gender. So a base comes as a block: so many of
+its tones, and of each so many recordings by women and by men.
 
 An epoch takes every recording at least once. A base makes as many blocks as its most recorded word and gender needs;
 where there are fewer recordings they come round again, so a rare one is heard more often. In each round the
@@ -31,10 +31,10 @@ class BatchShape:
 
     def check(self) -> None:
         if self.bases < 2 or self.tones < 0 or self.takes < 1:
-            raise UsageError(f"bases {self.bases}, tones {self.tones}, takes {self.takes}: at least 2 bases to be told "
-                             "apart, tones not below 0, at least 1 take")
+            raise UsageError(f"--shape.bases {self.bases}: at least 2, to be told apart; --shape.tones {self.tones}: "
+                             f"not below 0; --shape.takes {self.takes}: at least 1")
         if self.tones == 1:
-            raise UsageError("tones 1: a base in one tone has none to be told from; take 2 or more, or 0 for all")
+            raise UsageError("--shape.tones 1: a base in one tone has none to be told from; take 2, or 0 for all")
 
 
 def word_batches(items: Items, shape: BatchShape, seed: int, epoch: int, world_size: int = 1) -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 First in, first out, and without gradients. They are what an earlier encoder made of them, a few batches old; so they
 attract and repel, and are no anchors. An utterance of this batch is not recalled: it would be its own partner. Nor is
-what came in with this batch or a later one: a batch that is computed a second time, or in parts, sees what it saw.
+what came in with this batch or a later one: a batch that is computed a second time, or in parts, sees what it saw, but
+for what it has pushed out by then.
 """
 
 from __future__ import annotations

@@ -42,11 +42,12 @@ class ToneLossConfig:
     def check(self) -> None:
         for name in ("speaker_scale", "tone_scale", "classifier_scale", "warm_batches", "margin"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} {getattr(self, name)}: must not be below 0")
+                raise UsageError(f"--loss.{name.replace('_', '-')} {getattr(self, name)}: must not be below 0")
         if not 1e-3 <= self.temperature <= 1e3:
-            raise UsageError(f"temperature {self.temperature}: must lie between 0.001 and 1000")
+            raise UsageError(f"--loss.temperature {self.temperature}: must lie between 0.001 and 1000")
         if not self.speaker_scale + self.tone_scale + self.classifier_scale > 0:
-            raise UsageError("speaker_scale, tone_scale, classifier_scale: all are 0; nothing is learnt")
+            raise UsageError("--loss.speaker-scale, --loss.tone-scale, --loss.classifier-scale: all are 0; nothing is "
+                             "learnt")
 
 
 @dataclass
@@ -71,12 +72,12 @@ class SyllableLossConfig:
     def check(self) -> None:
         for name in ("tone_scale", "speaker_scale", "memory"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"{name} {getattr(self, name)}: must not be below 0")
+                raise UsageError(f"--tone-loss.{name.replace('_', '-')} {getattr(self, name)}: must not be below 0")
         if not 1e-3 <= self.temperature <= 1e3:
-            raise UsageError(f"temperature {self.temperature}: must lie between 0.001 and 1000")
+            raise UsageError(f"--tone-loss.temperature {self.temperature}: must lie between 0.001 and 1000")
         if self.positives < 1 or self.min_frames < 1 or not 0 <= self.enough <= 1:
-            raise UsageError(f"positives {self.positives}, min_frames {self.min_frames}: at least 1; enough "
-                             f"{self.enough}: between 0 and 1")
+            raise UsageError(f"--tone-loss.positives {self.positives}, --tone-loss.min-frames {self.min_frames}: at "
+                             f"least 1; --tone-loss.enough {self.enough}: between 0 and 1")
 
 
 @dataclass
@@ -86,8 +87,8 @@ class DistillConfig:
 
     def check(self) -> None:
         if self.scale < 0 or not self.temperature > 0:
-            raise UsageError(f"scale {self.scale}, temperature {self.temperature}: the first not below 0, the second "
-                             "above")
+            raise UsageError(f"--distil.scale {self.scale}, --distil.temperature {self.temperature}: the first not "
+                             "below 0, the second above")
 
 
 @dataclass
@@ -99,7 +100,7 @@ class AugmentConfig:
 
     def check(self) -> None:
         if min(self.gain_db, self.colour_db) < 0 or not 0 <= self.noise_prob <= 1:
-            raise UsageError(f"gain_db {self.gain_db}, colour_db {self.colour_db}, noise_prob {self.noise_prob}: the "
-                             "first two not below 0, the last between 0 and 1")
+            raise UsageError(f"--augment.gain-db {self.gain_db}, --augment.colour-db {self.colour_db}: not below 0; "
+                             f"--augment.noise-prob {self.noise_prob}: between 0 and 1")
         if len(self.noise_snr) != 2 or self.noise_snr[0] > self.noise_snr[1]:
-            raise UsageError(f"noise_snr {self.noise_snr}: the lowest and the highest")
+            raise UsageError(f"--augment.noise-snr {self.noise_snr}: the lowest and the highest")

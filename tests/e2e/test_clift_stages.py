@@ -176,7 +176,7 @@ def recogs(folder: Path) -> str:
         (["--encoder", "tonal", "--corpus", "tat", "--corpus-dir", "."], "only --corpus mini has source languages"),
         (["--encoder", "no-such-model", "--stage", "5", "--stop-stage", "5"], "no-such-model: no such file or folder"),
         (["--methods", "viterbi"], "--methods viterbi: must be of greedy_search"),
-        (["--conf", "no/such/conf"], "no such folder; there is: mini paper"),
+        (["--conf", "no/such/conf"], "no folder with a budget.sh; there is: mini paper"),
         (["--tone-loss-scale", "0.1", "--aligner", "no/such"], "--aligner no/such: no such folder or file"),
         (["--speaker-loss-scale", ".1", "--freeze-phase1", "all"], "the tone losses teach the encoder, which does not"),
         (["--train-seed", "x"], "--train-seed x: must be a whole number"),

@@ -141,7 +141,11 @@ def test_a_table_matches_steps_and_writes_its_section(done):
         (["--table", "2"], "--table 2: must be one of none, ablation, layers, staged, loss, transfer"),
         (["--table", "loss", "--tone-loss", "margin"], "--tone-loss margin: table loss sets that for its rows"),
         (["--corpus", "tat", "--corpus-dir", "."], "sita learns from isolated words; take mini, words or tone_perfect"),
-        (["--conf", "no/such"], "no such folder; there is: mini paper"),
+        (["--conf", "no/such"], "no folder with a budget.sh; there is: mini paper"),
+        (["--conf", "paper", "--encoder", "pretrain"], "egs/sita/conf/paper has no encoder.yaml that says how; take"),
+        (["--teacher", "no/such"], "--teacher no/such: no epoch-*.pt there"),
+        (["--init-from", "no/such"], "--init-from no/such: no epoch-*.pt there"),
+        (["--parts", "dev,test"], "--parts: unknown option"),
         (["--tone-loss", "hinge"], "--tone-loss hinge: must be one of infonce, margin"),
     ],
 )

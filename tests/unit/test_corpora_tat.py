@@ -284,7 +284,7 @@ def test_speaker_in_two_parts_is_listed_with_the_second(tree: Tree):
 def test_part_without_a_usable_sentence_is_an_error_after_its_rows_were_written(tree: Tree):
     tree.plant(part="TAT-MOE-test", wav=b"")
     data_dir = tree.root.parent / "data"
-    with pytest.raises(UserError, match="no usable utterance in test"):
+    with pytest.raises(UserError, match="no usable utterance in test; the rows say why"):
         imported("tat", tree.root, data_dir)
     assert read_part(DataDir(data_dir, "tat"), "test").said() == [(REJECTED, reasons.EMPTY_FILE)]
 

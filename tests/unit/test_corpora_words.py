@@ -47,7 +47,7 @@ def test_a_word_comes_with_its_base_tone_speaker_and_gender(tmp_path):
 
 def test_ids_and_further_columns_are_kept(tmp_path):
     folder = table(tmp_path / "corpus", "w1|tong1|tong|1|s1|F|wav/a.wav|train|3", header=f"id {HEADER} take")
-    with pytest.raises(UserError, match="no usable utterance in dev"):
+    with pytest.raises(UserError, match="no usable utterance in dev; the corpus has nothing for it"):
         read(folder)
     corpus = open_corpus("words", folder, Options())
     (word,) = corpus.utterances("train", Rows())

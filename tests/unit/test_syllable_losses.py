@@ -320,7 +320,7 @@ def test_an_epoch_without_a_single_pair_ends_the_training(toys, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(tone_scale=-1.0), "tone_scale -1.0: must not be below 0"),
+        (dict(tone_scale=-1.0), "--tone-loss.tone-scale -1.0: must not be below 0"),
         (dict(temperature=0.0), "temperature 0.0: must lie between"),
         (dict(enough=1.5), "enough 1.5: between 0 and 1"),
         (dict(tone_scale=1.0), "--alignments : no such file, and --tone-loss needs the syllables"),

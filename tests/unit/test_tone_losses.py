@@ -267,7 +267,7 @@ def test_the_gradient_of_distillation_keeps_its_size_as_the_temperature_grows():
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature 0.0: must lie between 0.001 and 1000"),
-        ({"tone_scale": -1.0}, "tone_scale -1.0: must not be below 0"),
+        ({"tone_scale": -1.0}, "--loss.tone-scale -1.0: must not be below 0"),
         ({"speaker_scale": 0, "tone_scale": 0, "classifier_scale": 0}, "nothing is learnt"),
     ],
 )

@@ -180,6 +180,11 @@ def test_embeddings_after_stage_2_are_those_of_stage_1(trained, cuts, tmp_path):
     assert "errors" not in one["sets"]["seen"]
 
 
+def test_a_frozen_block_can_be_measured_too(cuts, tmp_path):
+    train_tone.main(configuration("stage1", tmp_path / "exp", cuts, layers=LayerConfig(1, 2)))
+    assert score(cuts, tmp_path / "scores", exp_dir=str(tmp_path / "exp"), feature_layer=1)["feature_layer"] == 1
+
+
 def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
     scores = score(cuts, tmp_path, encoder=EncoderConfig(source="random:tiny-mel"), feature_layer=2)
     assert scores["feature_layer"] == 2 and "errors" not in scores["sets"]["unseen"]
@@ -195,9 +200,10 @@ def test_the_baseline_is_the_encoder_as_it_is(cuts, tmp_path):
         ({"part": "stage1", "layers": LayerConfig(2, 2)}, "no block learns in stage 1"),
         ({"part": "stage1", "layers": LayerConfig(-1, 1)}, "no block learns in stage 1"),
         ({"part": "stage1", "layers": LayerConfig(0, 3)}, "this encoder has 2 blocks"),
+        ({"part": "stage1", "train": LoopConfig(on_oom="shrink")}, "--train.on-oom shrink: losses between the words"),
         ({"part": "teacher", "check_only": True}, "--check-only true: --part teacher needs no pairs"),
         ({"part": "stage1", "init_from": "x", "init_epoch": -1}, "--init-epoch -1: not below 0"),
-        ({"part": "stage1", "shape": BatchShape(bases=1)}, "at least 2 bases"),
+        ({"part": "stage1", "shape": BatchShape(bases=1)}, "--shape.bases 1: at least 2"),
         ({"part": "stage1", "stage_epochs": [2, 2]}, "--stage-epochs 2 2: two numbers from 1 on, and for"),
         ({"part": "single", "stage_epochs": [2]}, "--stage-epochs 2: two numbers"),
         ({"part": "single", "stage_epochs": [2, 2], "train": LoopConfig(accumulate=4)}, "accumulate 4 has to"),
