@@ -140,3 +140,12 @@ show_help() {
   echo "$option_help"
   printf '  %-20s %s\n' "--list-stages" "print the stages and stop" "--help" "print this and stop"
 }
+
+# choose_conf: make of --conf a folder of settings, and read its budget.
+choose_conf() {
+  local known="egs/$recipe/conf"
+  [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
+  [ -d "$conf" ] || conf="$known/$conf"
+  [ -f "$conf/budget.sh" ] || fail "--conf $conf: no folder with a budget.sh; there is: $(cd "$known" && echo *)"
+  . "$conf/budget.sh"
+}

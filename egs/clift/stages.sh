@@ -57,10 +57,7 @@ tone_losses() { case "$tone_loss_scale$speaker_loss_scale" in *[1-9]*) ;; *) ret
 # Values that depend on others, once all are known.
 recipe_settings() {
   [ "$encoder" != auto ] || { [ "$corpus" = mini ] && encoder=tonal || encoder=chinese-hubert-base; }
-  [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
-  [ -d "$conf" ] || conf="egs/clift/conf/$conf"
-  [ -f "$conf/budget.sh" ] || fail "--conf $conf: no folder with a budget.sh; there is: $(cd egs/clift/conf && echo *)"
-  . "$conf/budget.sh"
+  choose_conf
   [ "$phase1_epochs" -gt 0 ] || phase1_epochs="$conf_phase1_epochs"
   [ "$phase2_epochs" -gt 0 ] || phase2_epochs="$conf_phase2_epochs"
   [ "$aligner_epochs" -gt 0 ] || aligner_epochs="${conf_aligner_epochs:-$conf_phase1_epochs}"

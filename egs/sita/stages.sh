@@ -51,10 +51,7 @@ recipe_needs() {
 
 # Values that depend on others, once all are known.
 recipe_settings() {
-  [ "$conf" != auto ] || { [ "$corpus" = mini ] && conf=mini || conf=paper; }
-  [ -d "$conf" ] || conf="egs/sita/conf/$conf"
-  [ -f "$conf/budget.sh" ] || fail "--conf $conf: no folder with a budget.sh; there is: $(cd egs/sita/conf && echo *)"
-  . "$conf/budget.sh"
+  choose_conf
   local name
   [ "$frozen" != auto ] || frozen="$conf_frozen"
   for name in feature_layer teacher_epochs stage1_epochs stage2_epochs avg; do
@@ -150,9 +147,8 @@ recipe_stages() {
         --exp-dir "$exp_dir/encoder-training" --out-dir "$exp_dir/encoder" --train.seed "$train_seed" \
         --device "$device" --threads "$threads"
     fi
-  elif stage 5 "check the encoder" --options encoder --writes "$exp_dir/encoder.txt"; then
+  elif stage 5 "check the encoder" --options encoder; then
     run python -m icefall_ext.bin.check_encoder --encoder.source "$encoder"
-    echo "$encoder" >"$exp_dir/encoder.txt"
   fi
 
   local shared=(--train-cuts "$train_cuts" --valid-cuts "$dev_cuts" --encoder.source "$source" --layers.frozen "$frozen"

@@ -173,35 +173,27 @@ def measure(embeddings: np.ndarray, items: Items, names: Vocabulary) -> dict[str
 
 def show(scores: dict[str, dict[str, Any]]) -> None:
     """A column for each set of speakers."""
+    from icefall_ext.score.word_scores import MEASURES
+
     rows: list[list[str]] = [["recordings", *(f"{one['recordings']:,}" for one in scores.values())]]
-
-    def add(name: str, value_of) -> None:
-        values = []
-        for one in scores.values():
-            try:
-                values.append(value_of(one))
-            except (KeyError, IndexError):
-                values.append("-")
-        rows.append([name, *values])
-
-    for place, way in enumerate(next(iter(scores.values()))["retrieval"]):
-        add(f"Top-1 {way['direction']}, gallery", lambda one, place=place: "{top1:.3f}, {gallery:,}".format(
-            **one["retrieval"][place]))
-        add(f"Top-5 {way['direction']}", lambda one, place=place: f"{one['retrieval'][place]['top5']:.3f}")
-    for name in ("mean_top1", "mean_top5"):
-        add(name.replace("mean_top", "Top-") + " mean", lambda one, name=name: f"{one[name]:.3f}")
-    for name in ("positive", "hard", "soft"):
-        add(f"{name} distance", lambda one, name=name: f"{one['distances'][name]:.3f}")
-    add("closest two tones", lambda one: "{closest:.3f} ({closest_tones[0]}, {closest_tones[1]})".format(
-        **one["distances"]))
-    for name in ("gender", "speaker"):
-        add(f"{name} probe (chance)", lambda one, name=name: "{accuracy:.3f} ({chance:.3f})".format(
-            **one["probes"][name]))
-    if any("errors" in one for one in scores.values()):
-        rates = {"word": "WER, base and tone", "base": "WER, base", "tone": "tones wrong", "cer": "CER"}
-        for key, name in rates.items():
-            add(f"{name}, %", lambda one, key=key: f"{one['errors'][key]:.2f}")
+    ways = [{way["direction"]: way for way in one["retrieval"]} for one in scores.values()]
+    for direction in dict.fromkeys(direction for of_set in ways for direction in of_set):
+        found = [of_set.get(direction) for of_set in ways]
+        rows.append([f"Top-1 {direction}, gallery", *("{top1:.3f}, {gallery:,}".format(**way) if way else "-"
+                                                      for way in found)])
+        rows.append([f"Top-5 {direction}", *(f"{way['top5']:.3f}" if way else "-" for way in found)])
+    for name, measure in MEASURES.items():
+        values = [(one, measure.of(one)) for one in scores.values()]
+        if any(value is not None for _, value in values):
+            rows.append([measure.title, *("-" if value is None else f"{value:.{measure.digits}f}{_aside(name, one)}"
+                                          for one, value in values)])
     console.table(["", *(f"{name} speakers" for name in scores)], rows)
+
+
+def _aside(name: str, of_set: dict[str, Any]) -> str:
+    if name == "closest":
+        return " ({}, {})".format(*of_set["distances"]["closest_tones"])
+    return f" (chance {of_set['probes'][name]['chance']:.3f})" if name in of_set["probes"] else ""
 
 
 if __name__ == "__main__":

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
 # Of a recipe, as its stages make them.
 MODELS = ("before", "teacher", "stage1", "stage2", "single")
+DISTANCES = (
+    "Distances are 1 - cosine: positive of the same word, hard of the same base in another tone, soft of other bases; "
+    "the closest two tones are those of the smallest hard distance, which is given."
+)
+
+
+def tested_on(sets: Container[str]) -> str:
+    """Which set of speakers is the test: those that are in no training, where there are some."""
+    return "unseen" if "unseen" in sets else "seen"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_the_whole_recipe_ends_with_scores_of_every_model(done):
     folder, printed = done
     for stage in (0, 1, 4, 5, 6, 7, 8, 9):
         assert f"stage {stage}  done in" in printed
-    assert "Top-1 F->M, gallery" in printed and "hard distance" in printed and "WER, base and tone" in printed
+    assert "Top-1 F->M, gallery" in printed and "hard distance" in printed and "WER %, base and tone" in printed
     for name in ("before", "teacher", "stage1", "stage2"):
         scores = json.loads((folder / f"exp/{name}/scores/words.json").read_text(encoding="utf-8"))
         assert set(scores["sets"]) == {"seen", "unseen"} and scores["feature_layer"] == 1

@@ -164,7 +164,7 @@ def test_scores_are_given_for_seen_and_unseen_speakers_apart(trained, cuts, tmp_
         assert set(one["errors"]) == {"word", "base", "tone", "cer"}
         assert 0 <= one["distances"]["hard"] <= 2 and "speaker" in one["probes"]
     printed = capsys.readouterr().out
-    assert "Top-1 F->M, gallery" in printed and "WER, base and tone" in printed and "unseen speakers" in printed
+    assert "Top-1 F->M, gallery" in printed and "WER %, base and tone" in printed and "unseen speakers" in printed
     assert (tmp_path / "words.png").read_bytes().startswith(b"\x89PNG")
     lines = (tmp_path / "words-hypotheses.tsv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 33 and lines[0] == "id\treference\thypothesis"

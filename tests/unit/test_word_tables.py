@@ -119,7 +119,7 @@ def test_speakers_are_all_seen_where_none_is_new(run):
 
 @pytest.mark.parametrize(
     ("also", "message"),
-    [([], "names no figure"), (["hardness"], "hardness: has to be one of base, cer, clo"), (["later:hard"], "later:hard")],
+    [([], "names no figure"), (["hardness"], "hardness: has to be one of base, cer, "), (["later:hard"], "later:hard")],
 )
 def test_figures_that_there_are_not_are_one_line(also, message):
     with pytest.raises(UsageError, match=message):

@@ -18,7 +18,7 @@ from icefall_ext.errors import UsageError, UserError
 from icefall_ext.score.paper_tables.definition import Row
 from icefall_ext.score.paper_tables.figures import Columns, read_json, spread
 from icefall_ext.score.report.metrics import read_metrics
-from icefall_ext.score.word_scores import MEASURES, MODELS
+from icefall_ext.score.word_scores import DISTANCES, MEASURES, MODELS, tested_on
 
 SEEN = "@seen"
 STEPS = "steps"
@@ -121,9 +121,7 @@ class Words:
             sentences.append(f"Top-1 and Top-5 are means of both directions, women asking men and men asking women, in "
                              f"a gallery of {sizes} recordings.")
         if shown & {"hard", "closest", "positive", "soft"}:
-            sentences.append("Distances are 1 - cosine: positive of the same word, hard of the same base in another "
-                             "tone, soft of other bases; the closest two tones are those of the smallest hard "
-                             "distance, which is given.")
+            sentences.append(DISTANCES)
         chances = [f"{chance:.3f} for the {name}" for name, chance in every[0].chances.items() if name in shown]
         if chances:
             sentences.append(f"A probe that knows nothing is right at {' and '.join(chances)}.")
@@ -142,7 +140,7 @@ def _gains(by_seed: Mapping[int, Outcome], first: Mapping[int, Outcome]) -> list
 def _set_of(folder: Path, model: str, on_seen: bool) -> dict[str, Any]:
     path = folder / model / "scores/words.json"
     sets = read_json(path).get("sets", {})
-    name = "seen" if on_seen or "unseen" not in sets else "unseen"
+    name = "seen" if on_seen else tested_on(sets)
     if name not in sets:
         raise UserError(f"{path}: no {name} speakers in it")
     return sets[name]

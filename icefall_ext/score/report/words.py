@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from icefall_ext.score.report.markup import Markup, join, scroller, table, tag
-from icefall_ext.score.word_scores import MEASURES, MODELS
+from icefall_ext.score.word_scores import DISTANCES, MEASURES, MODELS, tested_on
 
 NAME, PICTURE = "words.json", "words.png"
 _SPEAKERS = {"unseen": "Speakers who are in no training", "seen": "Speakers of the training"}
 _HEADLINE = ("top1", "hard", "word")
 _HOW = (
     "Top-1 and Top-5: every recording of one gender asks for its word, tone included, among all of the other; means of"
-    " both directions. Distances are 1 - cosine: positive of the same word, hard of the same base in another tone, soft"
-    " of other bases; the closest two tones are those of the smallest hard distance, which is given. Probes: a linear"
-    " classifier looks for the gender in speakers that it has not heard, and for the speaker in bases that it has not"
-    " heard; in brackets what a guess is right at."
+    f" both directions. {DISTANCES} Probes: a linear classifier looks for the gender in speakers that it has not heard,"
+    " and for the speaker in bases that it has not heard; in brackets what a guess is right at."
 )
 
 
@@ -62,8 +60,8 @@ def headline(found: Sequence[Words]) -> Markup | None:
     for name in _HEADLINE:
         measure = MEASURES[name]
         of_models = [(words, who, measure.of(words.sets[who])) for words in found
-                     for who in ("unseen", "seen") if who in words.sets]
-        shown = [one for one in of_models if one[2] is not None and (one[1] == "unseen" or "unseen" not in one[0].sets)]
+                     for who in [tested_on(words.sets)] if who in words.sets]
+        shown = [one for one in of_models if one[2] is not None]
         if shown:
             words, who, value = shown[-1]
             boxes.append(tag("div", tag("p", measure.title, class_="what"),
