@@ -80,6 +80,8 @@ recipe_settings() {
   case "$corpus" in
     mini)
       words=words table_corpus="mini-$word_language"
+      [ $((word_speakers % 2)) = 0 ] && [ $((word_unseen % 2)) = 0 ] ||
+        fail "--word-speakers $word_speakers, --word-unseen $word_unseen: even numbers, for as many women as men"
       [ -n "$data_dir" ] || data_dir="data/sita-mini-$word_language"
       [ -n "$exp_dir" ] || exp_dir="exp/sita-mini-$word_language"
       [ -n "$corpus_dir" ] ||

@@ -146,6 +146,7 @@ def test_a_table_matches_steps_and_writes_its_section(done):
         (["--teacher", "no/such"], "--teacher no/such: no epoch-*.pt there"),
         (["--init-from", "no/such"], "--init-from no/such: no epoch-*.pt there"),
         (["--parts", "dev,test"], "--parts: unknown option"),
+        (["--word-unseen", "5"], "--word-unseen 5: even numbers, for as many women as men"),
         (["--tone-loss", "hinge"], "--tone-loss hinge: must be one of infonce, margin"),
     ],
 )
