@@ -58,7 +58,7 @@ def test_a_table_runs_its_rows_side_by_side_and_a_second_time_has_nothing_to_do(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--table", "9"], "--table 9: must be one of none, 2, 3, predictor, sandhi, tone"),
+        (["--table", "9"], "--table 9: must be one of none, 2, 3, predictor, sandhi, tone, syllables"),
         (["--table", "3", "--phases", "two"], "--phases two: table 3 sets that for its rows (direct: direct, two: two"),
         (["--table", "3", "--train-seed", "7"], "--train-seed 7: the rows of a table take seeds from 1 on"),
     ],

@@ -136,7 +136,8 @@ def test_rows_that_are_the_same_system_are_one_run_in_all_tables():
     assert folders["2", "tonal"] == folders["3", "direct"]
     assert folders["3", "two"] == folders["predictor", "context2"] == folders["sandhi", "citation"] == "default-seed1"
     assert folders["tone", "without"] == "default-seed1"
-    assert len(set(folders.values())) == len(folders) - 4
+    assert folders["tone", "with"] == folders["syllables", "both"]
+    assert len(set(folders.values())) == len(folders) - 5
     with_lstm = planned("3", predictor="lstm").runs
     assert [run.folder.name for run in with_lstm[:2]] == ["phases-direct-predictor-lstm-seed1", "predictor-lstm-seed1"]
 
