@@ -56,7 +56,7 @@ MEASURES = {
     "word": Measure("WER %, base and tone", 1, _error("word")),
     "base": Measure("WER %, base", 1, _error("base")),
     "tone": Measure("tones wrong %", 1, _error("tone")),
-    "cer": Measure("CER %, tones as characters", 1, _error("cer")),
+    "cer": Measure("CER %", 1, _error("cer")),
     "gender": Measure("gender probe", 3, _probe("gender")),
     "speaker": Measure("speaker probe", 3, _probe("speaker")),
 }

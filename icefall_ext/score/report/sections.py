@@ -164,8 +164,8 @@ def _training_of(run: Run) -> Markup | None:
     rate = [Line("learning rate", metrics.points("train", "lr"), "term0")]
     in_batches = {"of": run.name, "x_label": "batches"}
     charts = [
-        chart("loss", both, y_label="loss per token", **in_batches),
-        chart("terms of the training loss", terms, y_label="loss per token", **in_batches),
+        chart("loss", both, y_label="loss", **in_batches),
+        chart("terms of the training loss", terms, y_label="loss", **in_batches),
         chart("learning rate", rate, y_label="learning rate", log=False, **in_batches),
     ]
     if not any(charts):

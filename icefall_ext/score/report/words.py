@@ -17,8 +17,9 @@ _SPEAKERS = {"unseen": "Speakers who are in no training", "seen": "Speakers of t
 _HEADLINE = ("top1", "hard", "word")
 _HOW = (
     "Top-1 and Top-5: every recording of one gender asks for its word, tone included, among all of the other; means of"
-    f" both directions. {DISTANCES} Probes: a linear classifier looks for the gender in speakers that it has not heard,"
-    " and for the speaker in bases that it has not heard; in brackets what a guess is right at."
+    f" both directions. {DISTANCES} In CER a tone is a character. Probes: a linear classifier looks for the gender in"
+    " speakers that it has not heard, and for the speaker in bases that it has not heard; in brackets what a guess is"
+    " right at."
 )
 
 
@@ -89,7 +90,7 @@ def _table(name: str, found: Sequence[Words]) -> Markup | None:
         rows.append([words.model, words.feature_layer, f"{scores.get('recordings', 0):,}", ", ".join(gallery) or "-",
                      *(_figure(key, scores) for key in MEASURES)])
     title = _SPEAKERS.get(name, name)
-    return scroller(table(title, header, rows, class_="results"), title)
+    return scroller(table(title, header, rows, class_="results compact"), title)
 
 
 def _figure(key: str, scores: dict[str, Any]) -> str:
