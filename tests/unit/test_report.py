@@ -379,6 +379,13 @@ def test_models_of_words_stand_side_by_side_with_their_pictures_in_the_page(word
     assert "There is no result yet" not in page.text
 
 
+def test_a_run_of_a_table_has_the_recipe_and_corpus_of_all_its_runs(exp):
+    run = exp.rename(exp.parent / "default-seed1")
+    (exp.parent / "clift-mini/table-runs").mkdir(parents=True)
+    text = report(shutil.move(run, exp.parent / "clift-mini/table-runs/default-seed1")).text
+    assert "default-seed1recipecliftcorpusmini" in text
+
+
 def test_an_experiment_without_words_hides_their_part(scored):
     assert hidden_sections(report(scored)) == {"words"}
 

@@ -16,9 +16,10 @@ _SHORT = {"syllable error rate, tones ignored": "syllables, tones ignored", "sur
 
 
 def heading(experiment: Experiment, written: datetime) -> Markup:
-    """The folder's name is that of the recipe and the corpus."""
-    name = experiment.folder.absolute().name
-    recipe, _, corpus = name.partition("-")
+    """The folder is named after recipe and corpus; where it is a run of a table, the folder of all its runs is."""
+    folder = experiment.folder.absolute()
+    of_all = folder.parents[1] if folder.parent.name == "table-runs" else folder
+    recipe, _, corpus = of_all.name.partition("-")
     started = [str(run.about["started"]) for run in experiment.runs if run.about.get("started")]
     commits = dict.fromkeys(str(run.about["commit"])[:12] for run in experiment.runs if run.about.get("commit"))
     facts = [
@@ -30,7 +31,7 @@ def heading(experiment: Experiment, written: datetime) -> Markup:
     ]
     return join(
         [
-            tag("h1", name),
+            tag("h1", folder.name),
             tag("dl", [tag("div", tag("dt", key), tag("dd", value)) for key, value in facts if value], class_="facts"),
         ]
     )
