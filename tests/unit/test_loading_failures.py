@@ -81,13 +81,13 @@ def test_a_loading_process_that_hangs_is_ended_after_a_while(toys, tmp_path, mon
 def test_a_loading_process_that_never_begins_is_ended_after_a_while(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "_begin_worker", lambda _: time.sleep(600))
     monkeypatch.setattr(loading, "PATIENCE_S", 2)
-    with pytest.raises(UserError, match="a process that loads audio does not begin within 2 s; the same command"):
+    with pytest.raises(UserError, match="loads audio does not begin within 2 s; run the same command again"):
         trainer_with_workers(tmp_path / "exp", toys).fit()
 
 
 def test_of_a_loading_process_that_dies_before_it_begins_that_is_said(toys, tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "_begin_worker", lambda _: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(UserError, match="a process that loads audio died .*(SIGKILL|Killed).*; the same command"):
+    with pytest.raises(UserError, match="loads audio died .*(SIGKILL|Killed).*; run the same command again"):
         trainer_with_workers(tmp_path / "exp", toys).fit()
 
 
